@@ -23,12 +23,12 @@ CHUNK = 1 << 20
 
 def crc64(body: Buffer, previous: int = 0) -> int:
     """Checksum of ``body``, going on from ``previous``."""
-    return checksums.crc64nvme(memoryview(body), previous)  # type: ignore[arg-type]  # awscrt takes any buffer
+    return int(checksums.crc64nvme(memoryview(body), previous))
 
 
 def combine(first: int, second: int, second_length: int) -> int:
     """Checksum of two byte strings joined, from their checksums and the second's length."""
-    return checksums.combine_crc64nvme(first, second, second_length)
+    return int(checksums.combine_crc64nvme(first, second, second_length))
 
 
 def sum_block(body: Buffer) -> BlockSum:

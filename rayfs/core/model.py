@@ -43,7 +43,7 @@ class BlockId(NamedTuple):
     """A block is named by its file and its position; printed ``<file id in hex>.<index>``."""
 
     file_id: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a block id
 
     def __str__(self) -> str:
         return f"{self.file_id:x}.{self.index}"

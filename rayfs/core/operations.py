@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from rayfs.core.model import Block, BlockId, BlockSum, FileStatus, Stored, WorkerAddress, WriteType
+from rayfs.core.model import Block, BlockId, BlockSum, FileStatus, PersistenceState, Stored, WorkerAddress, WriteType
 
 PropertyValue = str | int | float | bool | None
 
@@ -86,8 +87,18 @@ class WrittenBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """A file that is acknowledged: from now on the promises hold for it."""
+
+    path: str
+    file_id: int
+    generation: int
+    persistence_state: PersistenceState
+
+
+@dataclass(frozen=True, slots=True)
 class CompleteFile:
-    """Seal and publish. Answer: ``FileStatus``, once N holders of each block have answered and the record is durable."""
+    """Seal and publish. Answer: ``Published``, once N holders of each block have answered and the record is durable."""
 
     file_id: int
     blocks: tuple[WrittenBlock, ...]
@@ -119,7 +130,7 @@ class SmallFile:
 
 @dataclass(frozen=True, slots=True)
 class WriteFiles:
-    """Store, seal and publish small files in one exchange. Answer: ``tuple[FileStatus | RayFSError, ...]`` in order."""
+    """Store, seal and publish small files in one exchange. Answer: ``tuple[Published | RayFSError, ...]`` in order."""
 
     files: tuple[SmallFile, ...]
     properties: ClientProperties
@@ -195,10 +206,11 @@ class SetReplication:
 
 @dataclass(frozen=True, slots=True)
 class SetPathProperties:
-    """Set properties for a path and what is below it; a value of None removes one. Answer: None."""
+    """Set properties (None is a value: never, no limit) for a path and what is below it, and remove some. Answer: None."""
 
     path: str
     properties: Mapping[str, PropertyValue]
+    remove: tuple[str, ...] = ()
 
 
 Mutation = (
@@ -369,3 +381,16 @@ class Receipt:
     block: BlockId
     replica: int
     incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedBlock:
+    """A worker's answer to ``fetch``: which replica, its sums, and the bytes.
+
+    ``body`` is the bytes of a block that lives in the worker's heap, or a list of one Ray object reference: inside the
+    list it is borrowed and not resolved on the way, so the reader pulls it from the worker's plasma without a copy.
+    """
+
+    replica: int
+    sums: BlockSum
+    body: bytes | list[Any]

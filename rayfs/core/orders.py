@@ -246,6 +246,7 @@ class Refused:
     precondition: bool = False
     throttled: bool = False
     source_missing: bool = False  # no holder gave the bytes, or the copy's source has changed
+    not_sent: bool = False  # the store could not be reached at all; another try may work
 
 
 @dataclass(frozen=True, slots=True)
