@@ -46,7 +46,7 @@ def write_options(values: Mapping[str, PropertyValue]) -> WriteOptions:
         replication_max=_whole(values, MAXIMUM, base.replication_max, -1),
         shortfall=Shortfall(str(values.get(SHORTFALL, base.shortfall))),
         write_wait_s=NO_LIMIT_S if write_wait is None else float(write_wait),
-        persist_wait_s=None if wait is None else float(wait),
+        persist_wait_s=None if wait is None or float(wait) < 0 else float(wait),
         block_size=_whole(values, BLOCK_SIZE, base.block_size, 1),
     )
     if 0 <= options.replication_max < options.replication_min:

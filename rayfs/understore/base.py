@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from rayfs.core.orders import Condition, FoundObject, SentPart, StoreEntry
-from rayfs.errors import UnderStoreError
+from rayfs.errors import UnderStoreError, UnderStoreUnavailable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -27,6 +27,10 @@ class Throttled(UnderStoreError):
     """The store asked for a slower pace (503 SlowDown, 429); nothing was changed."""
 
     retryable = True
+
+
+class NotSent(UnderStoreUnavailable):
+    """The store could not be reached at all, so nothing was changed and nothing can still change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,11 @@ class UnderStore(Protocol):
     def put(
         self, key: str, body: Sequence[Buffer], *, length: int, crc: int, file_id: int, condition: Condition | None
     ) -> FoundObject:
-        """Write a whole object from ``body``'s buffers joined, without copying large ones; the store verifies ``crc``."""
+        """Write a whole object from ``body``'s buffers joined, without copying large ones; the store verifies ``crc``.
+
+        Bytes that do not have ``length`` and ``crc`` are refused here, before anything is sent (``UnderStoreError``); so it is
+        with ``send_part``. What comes back is the store's word, which the caller compares with its own.
+        """
         ...
 
     def begin_upload(self, key: str, *, file_id: int) -> str:
@@ -82,7 +90,9 @@ class UnderStore(Protocol):
         """Ids of multipart uploads in progress at exactly this key."""
         ...
 
-    def copy(self, source: str, source_etag: str, key: str, *, file_id: int, condition: Condition | None) -> FoundObject:
+    def copy(
+        self, source: str, source_etag: str, key: str, *, file_id: int, condition: Condition | None
+    ) -> FoundObject:
         """Server-side copy if the source still has the ETag (``FileNotFound`` if not); returns what the key then holds.
 
         Objects over 5 GiB are copied by parts.
@@ -104,8 +114,8 @@ class UnderStore(Protocol):
     def list(self, prefix: str, *, recursive: bool = False, token: str | None = None) -> ListingPage:
         """Objects below ``prefix`` (empty or ending in ``/``): its direct children and common prefixes, or all.
 
-        RayFS's own ``.rayfs/`` is left out at the root. Names are relative to ``prefix``; a marker object for the
-        directory itself (``prefix``) has the empty name.
+        RayFS's own ``.rayfs/`` is left out at the root. Names are relative to ``prefix``, in the order of their bytes; a common
+        prefix ends in ``/``, and a marker object for the directory itself (``prefix``) has the empty name.
         """
         ...
 
@@ -114,4 +124,4 @@ class UnderStore(Protocol):
         ...
 
 
-__all__ = ["Condition", "FoundObject", "ListingPage", "PreconditionFailed", "Throttled", "UnderStore"]
+__all__ = ["Condition", "FoundObject", "ListingPage", "NotSent", "PreconditionFailed", "Throttled", "UnderStore"]
