@@ -42,12 +42,14 @@ from rayfs.core.operations import (
 )
 from rayfs.core.orders import ReportAnswer, StoreAnswer, StoreEntry, StoreOrder, WorkerReport
 from rayfs.core.picture import Facts, Picture
+from rayfs.core.publication import Publication
 from rayfs.core.reconcile import Reconciler
 from rayfs.core.records import Record, Table
 from rayfs.core.replication import Replication
 from rayfs.core.sessions import Nothing
 from rayfs.core.snapshot import ClusterSnapshot
 from rayfs.core.state import Limits, Persister, State
+from rayfs.core.through import ThroughWrites
 from rayfs.core.tree import Tree
 from rayfs.core.views import Views
 from rayfs.core.writing import Writing
@@ -79,11 +81,13 @@ class Core:
         self, epoch: int, rng: random.Random, limits: Limits, facts: Facts, now: float, *, strict: bool = True
     ) -> None:
         self.state = State(epoch, rng, limits, strict)
-        self.writing = Writing(self.state)
-        self.reconciler = Reconciler(self.state, self.writing)
-        self.writing.reconciler = self.reconciler
+        self.reconciler = Reconciler(self.state)
+        self.publication = Publication(self.state, self.reconciler)
+        self.through = ThroughWrites(self.state, self.publication, self.reconciler)
+        self.reconciler.writers = self.through
+        self.writing = Writing(self.state, self.publication, self.through)
         self.replication = Replication(self.state, facts.cluster_id)
-        self.tree = Tree(self.state, self.writing, self.reconciler)
+        self.tree = Tree(self.state, self.publication, self.reconciler)
         self.views = Views(self.state, self.tree)
         self.picture = Picture(self.state, self.reconciler, facts, now)
         self.pending: dict[tuple[str, int], Request] = {}
@@ -259,6 +263,7 @@ class Core:
     def tick(self, now: float) -> None:
         """Time has passed: timeouts, repair, trim, persists that are due."""
         self.writing.tick(now)
+        self.publication.tick(now)
         self.replication.tick(now)
         self.reconciler.dispatch(now)
 

@@ -1,13 +1,12 @@
 """Drives what the under store holds to what the namespace says, one settled attempt per key at a time.
 
-Rows exist only while a key is not known to hold what is wanted. Order: rows whose writer waits, then by risk (fewest live copies),
-then oldest. An attempt is in the row, and so committed, before its order leaves. Invariants: at most one attempt per key; no
+Rows exist only while a key is not known to hold what is wanted; ``persistqueue`` orders them. An attempt is in the row, and so
+committed, before its order leaves. Invariants: at most one attempt per key; no
 attempt starts while an earlier one is unsettled; a file is PERSISTED only after the store's own answer agreed with ours.
 """
 
 from __future__ import annotations
 
-import heapq
 from typing import Protocol
 
 from rayfs.core import keyrows
@@ -33,37 +32,37 @@ from rayfs.core.orders import (
     Unanswered,
 )
 from rayfs.core.paths import key_of
+from rayfs.core.persistqueue import PersistQueue
 from rayfs.core.records import Attempt, AttemptKind, FileBody, KeyRow, Known, Table
 from rayfs.core.state import Persister, State
 from rayfs.core.uploads import Upload
-
-WINDOW_MIN = 1.0
 
 
 class ThroughWriters(Protocol):
     """What the reconciler tells the write path about files whose writers wait for the under store."""
 
-    def through_stored(self, file_id: int, stored: Stored, now: float) -> None: ...
+    def stored(self, file_id: int, stored: Stored, now: float) -> None: ...
 
-    def through_failed(self, file_id: int, reason: str, definite: bool, now: float) -> None: ...
+    def failed(self, file_id: int, reason: str, definite: bool, now: float) -> None: ...
 
-    def through_wanted(self, file_id: int, now: float) -> bool: ...
+    def wanted(self, file_id: int, now: float) -> bool: ...
 
 
 class Reconciler:
-    """Keeps the rows and their attempts. ``enabled`` False holds all requests (before the prefix is ours, safe mode)."""
+    """Keeps the rows and their attempts. ``enabled`` False holds all requests (before the prefix is ours, safe mode).
 
-    def __init__(self, state: State, writers: ThroughWriters) -> None:
+    ``writers`` is set right after both are made: each needs the other.
+    """
+
+    writers: ThroughWriters
+
+    def __init__(self, state: State) -> None:
         self.state = state
-        self.writers = writers
         self.enabled = False
-        self.window = float(state.limits.persist_concurrency)
+        self.queue = PersistQueue(state.limits, state.persisters)
         self.in_flight: dict[str, StoreOrder] = {}  # by key: the order of a single-request attempt
         self.uploads: dict[str, Upload] = {}
         self.sources: dict[int, str] = {}  # file -> key that holds its bytes though the file is elsewhere now
-        self._later: list[tuple[float, str]] = []
-        self._ready: list[tuple[int, int, float, str]] = []
-        self._queued: set[str] = set()
 
     # --- what the namespace wants ------------------------------------------------------------------------------------
 
@@ -132,36 +131,22 @@ class Reconciler:
             if body.persist_at is None:
                 return  # never by itself; `persist` sets a time
             due = max(due, body.persist_at)
-        if due > now:
-            heapq.heappush(self._later, (due, row.key))
-            return
-        if row.key not in self._queued:
-            self._queued.add(row.key)
-            urgent = 0 if body is not None and body.state is FileState.THROUGH else 1
-            heapq.heappush(self._ready, (urgent, self._live_copies(row, body), row.since, row.key))
+        urgent = 0 if body is not None and body.state is FileState.THROUGH else 1
+        self.queue.add(row.key, due, (urgent, self._live_copies(row, body), row.since), now)
 
     def dispatch(self, now: float) -> None:
         """Send what may be sent now."""
-        while self._later and self._later[0][0] <= now:
-            _, key = heapq.heappop(self._later)
+        for key in self.queue.now_due(now):
             if (row := self.state.rows.get(key)) is not None:
                 self.schedule(row, now)
         if not self.enabled:
             return
         for key in list(self.uploads):
             self._send_parts(key, now)
-        while self._ready and self._slots() > 0:
-            *_, key = heapq.heappop(self._ready)
-            self._queued.discard(key)
-            row = self.state.rows.get(key)
-            if row is not None and key not in self.in_flight and key not in self.uploads:
+        while (ready := self.queue.next()) is not None:
+            row = self.state.rows.get(ready)
+            if row is not None and ready not in self.in_flight and ready not in self.uploads:
                 self._start(row, now)
-
-    def _slots(self) -> int:
-        free = sum(self.state.limits.persist_concurrency - p.running for p in self.state.persisters.values())
-        running = sum(p.running for p in self.state.persisters.values())
-        allowed = max(1, int(self.window) * max(1, len(self.state.persisters))) - running
-        return min(free, allowed)
 
     def _wanted(self, row: KeyRow) -> FileBody | None:
         return None if row.wanted is None else self.state.body(row.wanted)
@@ -192,10 +177,10 @@ class Reconciler:
             assert attempt is not None
             multipart = attempt.kind is AttemptKind.MULTIPART
             order = SettleKey(attempt.id, row.key, attempt.upload_id, multipart)
-            self._send(row, order, self._pick(prefer=attempt.persister))
+            self._send(row, order, self.queue.pick(prefer=attempt.persister))
         elif action in (Action.PUT, Action.MULTIPART):
             assert body is not None and row.wanted is not None
-            if self.writers.through_wanted(row.wanted, now):
+            if self.writers.wanted(row.wanted, now):
                 self._start_upload(row, row.wanted, body, action, now)
         elif action is Action.COPY:
             assert body is not None and body.stored is not None and row.wanted is not None
@@ -206,13 +191,13 @@ class Reconciler:
                 CopyObject(
                     row.attempt.id, row.key, row.wanted, body.stored, body.length, body.crc, keyrows.condition_of(row)
                 ),
-                self._pick(),
+                self.queue.pick(),
             )
         else:
             assert row.known is not None
             self._begin(row, AttemptKind.DELETE, None, now)
             assert row.attempt is not None
-            self._send(row, DeleteObject(row.attempt.id, row.key, row.known.etag), self._pick())
+            self._send(row, DeleteObject(row.attempt.id, row.key, row.known.etag), self.queue.pick())
 
     def _is_source(self, row: KeyRow) -> bool:
         return any(key == row.key and file_id != row.wanted for file_id, key in self.sources.items())
@@ -234,11 +219,11 @@ class Reconciler:
             sources = tuple(self._source(block) for block in self.state.block_ids(file_id, body))
             condition = keyrows.condition_of(row)
             put = PutObject(row.attempt.id, row.key, file_id, sources, body.length, body.crc or 0, condition)
-            self._send(row, put, self._pick(near=near))
+            self._send(row, put, self.queue.pick(near=near))
         else:
             self._begin(row, AttemptKind.MULTIPART, file_id, now)
             assert row.attempt is not None
-            self._send(row, BeginUpload(row.attempt.id, row.key, file_id), self._pick(near=near))
+            self._send(row, BeginUpload(row.attempt.id, row.key, file_id), self.queue.pick(near=near))
         self.state.note(file_id, body, FileEvent.UPLOAD_STARTED, now, f"attempt {row.attempts} at {row.key}")
 
     def _begin(self, row: KeyRow, kind: AttemptKind, file_id: int | None, now: float) -> None:
@@ -256,14 +241,6 @@ class Reconciler:
     def _call(self, persister: Persister, order: StoreOrder) -> None:
         persister.running += 1
         self.state.effects.append(CallPersister(persister.address, order))
-
-    def _pick(self, *, near: dict[str, int] | None = None, prefer: str = "") -> Persister:
-        """The persister that knows the attempt, else a free one near the bytes, else the least busy."""
-        if prefer in self.state.persisters:
-            return self.state.persisters[prefer]
-        free = [p for p in self.state.persisters.values() if p.running < self.state.limits.persist_concurrency]
-        bytes_at = near or {}
-        return max(free, key=lambda p: (bytes_at.get(p.address.node_id, 0) > 0, -p.running, p.address.incarnation))
 
     def _nodes_of(self, file_id: int, body: FileBody) -> dict[str, int]:
         near: dict[str, int] = {}
@@ -290,20 +267,20 @@ class Reconciler:
             if not upload.sending:
                 self._give_up_upload(row, "the file was replaced or removed during its upload", now)
             return
-        while (part := upload.next_part()) is not None and self._slots() > 0:
+        while (part := upload.next_part()) is not None and self.queue.slots() > 0:
             near: dict[str, int] = {}
             for block in part.blocks:
                 for node in self.state.blocks.holders(block):
                     near[node] = near.get(node, 0) + body.blocks[block.index].length
-            persister = self._pick(near=near)
+            persister = self.queue.pick(near=near)
             sources = tuple(self._source(block) for block in part.blocks)
             crc = file_crc([body.blocks[block.index] for block in part.blocks])
             upload.take(part.part, persister.address.incarnation)
             self._call(persister, SendPart(attempt.id, key, attempt.upload_id, part.part, sources, part.length, crc))
-        if upload.complete and not upload.finishing and self._slots() > 0:
+        if upload.complete and not upload.finishing and self.queue.slots() > 0:
             upload.finishing = True
             self._call(
-                self._pick(prefer=attempt.persister),
+                self.queue.pick(prefer=attempt.persister),
                 FinishUpload(
                     attempt.id, key, upload.file_id, attempt.upload_id, upload.in_order(), body.length, body.crc or 0,
                     keyrows.condition_of(row),
@@ -350,11 +327,10 @@ class Reconciler:
             self._settled(row, order, answer, now)
 
     def _pace(self, answer: StoreAnswer) -> None:
-        """A throttled store halves everybody's window; each success widens it a little (additive increase)."""
         if isinstance(answer, Refused) and answer.throttled:
-            self.window = max(WINDOW_MIN, self.window / 2)
+            self.queue.throttled()
         elif isinstance(answer, Answered):
-            self.window = min(float(self.state.limits.persist_concurrency), self.window + 1 / max(1.0, self.window))
+            self.queue.succeeded()
 
     def _upload_begun(self, row: KeyRow, answer: Answered, now: float) -> None:
         attempt = row.attempt
@@ -413,7 +389,7 @@ class Reconciler:
         self.state.row_changed(row)
         self.schedule(row, now)
         if body is not None and row.wanted is not None and body.state is FileState.THROUGH:
-            self.writers.through_failed(row.wanted, reason, definite and row.attempt is None, now)
+            self.writers.failed(row.wanted, reason, definite and row.attempt is None, now)
 
     def _settled(self, row: KeyRow, order: StoreOrder, answer: Answered, now: float) -> None:
         """The store's definite word on what the key holds."""
@@ -472,7 +448,7 @@ class Reconciler:
         self._forget(row)
         self.state.counters.persisted_bytes_total += body.length
         if body.state is FileState.THROUGH:
-            self.writers.through_stored(file_id, stored, now)
+            self.writers.stored(file_id, stored, now)
             return
         body.dirty_since = None
         event = FileEvent.MOVED_IN_STORE if moved else FileEvent.STORED

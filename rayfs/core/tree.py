@@ -24,10 +24,10 @@ from rayfs.core.operations import (
     Touch,
 )
 from rayfs.core.orders import StoreEntry
+from rayfs.core.publication import Publication
 from rayfs.core.reconcile import Reconciler
 from rayfs.core.records import ROOT_ID, FileBody, Inode, PathRecord, Table
 from rayfs.core.state import State
-from rayfs.core.writing import Writing
 from rayfs.errors import (
     Busy,
     DirectoryNotEmpty,
@@ -41,11 +41,11 @@ from rayfs.errors import (
 
 
 class Tree:
-    """Operations on paths. Needs the write path to unlink files and the reconciler to tell it which keys changed."""
+    """Operations on paths. Needs publication to unlink files and the reconciler to tell it which keys changed."""
 
-    def __init__(self, state: State, writing: Writing, reconciler: Reconciler) -> None:
+    def __init__(self, state: State, publication: Publication, reconciler: Reconciler) -> None:
         self.state = state
-        self.writing = writing
+        self.publication = publication
         self.reconciler = reconciler
 
     # --- finding -----------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Tree:
             if existing.is_directory:
                 self.state.namespace.unlink(existing, now)
             else:
-                self.writing.unlink_file(existing, now, f"replaced by {source}", vacate=False)
+                self.publication.unlink_file(existing, now, f"replaced by {source}", vacate=False)
         directory, name = self.state.namespace.ensure_parent(target, now, self.state.new_id)
         self.state.namespace.move(inode, directory, name, now)
         for below, old in moves:
@@ -220,7 +220,7 @@ class Tree:
             if below.is_directory:
                 self.state.namespace.unlink(below, now)
             else:
-                self.writing.unlink_file(below, now, "removed")
+                self.publication.unlink_file(below, now, "removed")
 
     def touch(self, operation: Touch, now: float) -> None:
         """Set the modification time."""
@@ -274,7 +274,7 @@ class Tree:
                 count += 1
                 freed += blocks
                 self.state.note(inode.id, body, FileEvent.FREED, now)
-        self.writing.drop_blocks(freed)
+        self.publication.drop_blocks(freed)
         return count
 
     def pin(self, operation: Pin, now: float) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rayfs.core import paths
+from rayfs.core.batch import Batch
 from rayfs.core.blockmap import Replica
 from rayfs.core.checksum import file_crc
-from rayfs.core.effects import CallWorker, Reply, WorkerOrder, WorkerVerb
-from rayfs.core.lifecycle import PERSISTENCE, FileEvent, FileState
-from rayfs.core.model import Block, BlockId, BlockSum, Shortfall, Stored, WorkerAddress, WriteOptions, WriteType
+from rayfs.core.effects import CallWorker, WorkerOrder, WorkerVerb
+from rayfs.core.lifecycle import FileEvent, FileState
+from rayfs.core.model import Block, BlockId, BlockSum, Shortfall, WorkerAddress, WriteOptions, WriteType
 from rayfs.core.operations import (
     AbandonFile,
     AllocateBlocks,
@@ -23,7 +24,6 @@ from rayfs.core.operations import (
     CompleteFile,
     CreateFile,
     OpenedFile,
-    Published,
     Receipt,
     Request,
     SmallFile,
@@ -32,9 +32,10 @@ from rayfs.core.operations import (
 from rayfs.core.options import merged, write_options
 from rayfs.core.orders import CopyBlock, DropReplica, PutSealed, SealBlock
 from rayfs.core.placement import choose
-from rayfs.core.reconcile import Reconciler
-from rayfs.core.records import FileBody, Inode, OpenFile, Table
+from rayfs.core.publication import Publication
+from rayfs.core.records import FileBody, OpenFile, Table
 from rayfs.core.state import State
+from rayfs.core.through import ThroughWrites
 from rayfs.errors import (
     DataUnavailable,
     FileExists,
@@ -42,25 +43,12 @@ from rayfs.errors import (
     LeaseLost,
     RayFSError,
     ReplicationShortfall,
-    UnderStoreError,
-    UnderStoreUnavailable,
 )
 
 MAX_BLOCKS = 1 << 20
 """Blocks of one file; with blocks of 64 MiB that is 64 TiB."""
 
 NO_WORKERS = "no worker is alive, so there is nowhere to keep the bytes; `rayfs status` shows the nodes, `rayfs start` starts workers"
-
-
-@dataclass(slots=True)
-class Batch:
-    """One request whose files are completed together; answered when none is left."""
-
-    session: str
-    sequence: int
-    single: bool
-    answers: list[Published | RayFSError | None]
-    waiting: int
 
 
 @dataclass(slots=True)
@@ -79,16 +67,13 @@ class Completion:
 
 
 class Writing:
-    """Open files and completions. ``reconciler`` is set right after both are made."""
+    """Open files and their completions."""
 
-    reconciler: Reconciler
-
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, publication: Publication, through: ThroughWrites) -> None:
         self.state = state
+        self.publication = publication
+        self.through = through
         self.completions: dict[int, Completion] = {}
-        self.through: dict[int, tuple[Batch, int]] = {}  # files whose writers wait for the under store
-        self.through_queue: list[int] = []  # those whose key is taken by another such file
-        self.removed: list[tuple[float, list[BlockId]]] = []  # blocks of replaced files, dropped after a grace
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
@@ -195,23 +180,8 @@ class Writing:
             self._discard(opened, now, "abandoned by its writer")
 
     def _discard(self, opened: OpenFile, now: float, why: str) -> None:
-        self.state.transition(opened.id, opened.body, FileEvent.ABANDON, now, why)
-        del self.state.open_files[opened.id]
-        self.state.dropped(Table.OPEN_FILES, str(opened.id))
         self.completions.pop(opened.id, None)
-        count = max(opened.allocated, len(opened.body.blocks))
-        self.drop_blocks([BlockId(opened.id, index) for index in range(count)])
-
-    def drop_blocks(self, blocks: list[BlockId]) -> None:
-        """Order the replicas of blocks that no file has any more to be dropped."""
-        orders: dict[str, list[DropReplica]] = {}
-        for block in blocks:
-            for node, replica in self.state.blocks.forget(block).items():
-                orders.setdefault(node, []).append(DropReplica(block, replica.number))
-        for node, drops in orders.items():
-            worker = self.state.worker(node)
-            if worker is not None:
-                self.state.effects.append(CallWorker(worker, "drop", tuple(drops)))
+        self.publication.discard(opened, now, why)
 
     # --- completing --------------------------------------------------------------------------------------------------
 
@@ -221,7 +191,7 @@ class Writing:
         batch = Batch(request.session, request.sequence, True, [None], 1)
         body = opened.body
         if body.state is FileState.THROUGH:  # a repeat after a restart of the master: wait for the same upload
-            self.through[opened.id] = (batch, 0)
+            self.through.waiting[opened.id] = (batch, 0)
             return
         if body.state is FileState.OPEN:
             written = sorted(operation.blocks, key=lambda block: block.index)
@@ -270,7 +240,7 @@ class Writing:
                 if chosen[at][0] is not options and chosen[at][0].write_type is WriteType.THROUGH:
                     options = self._shortfall(path, options, len(self.state.rooms())) if at[1] is not WriteType.THROUGH else options
             except RayFSError as error:
-                self._finish(batch, position, error)
+                batch.finish(position, error, self.state.effects)
                 continue
             completion = self._open_small(path, small, options, operation.writer_node, batch, position, now)
             started.append(completion)
@@ -383,187 +353,29 @@ class Writing:
 
     def _fail(self, completion: Completion, opened: OpenFile, error: RayFSError, now: float) -> None:
         self._discard(opened, now, str(error))
-        self._finish(completion.batch, completion.position, error)
+        completion.batch.finish(completion.position, error, self.state.effects)
 
-    def _finish(self, batch: Batch, position: int, answer: Published | RayFSError) -> None:
-        if batch.answers[position] is not None:
-            return
-        batch.answers[position] = answer
-        batch.waiting -= 1
-        if batch.waiting == 0:
-            whole = batch.answers[0] if batch.single else tuple(batch.answers)
-            self.state.effects.append(Reply(batch.session, batch.sequence, whole))
-
-    # --- publication -------------------------------------------------------------------------------------------------
+    # --- publication ------------------------------------------------------------------------------------------------
 
     def _publish_or_store(self, completion: Completion, opened: OpenFile, now: float) -> None:
         del self.completions[opened.id]
         write_type = opened.body.options.write_type
         try:
             if write_type in (WriteType.CACHE_THROUGH, WriteType.THROUGH):
-                self._check_target(opened)
-                self.state.transition(opened.id, opened.body, FileEvent.WRITE_THROUGH, now)
-                self.through[opened.id] = (completion.batch, completion.position)
-                self._occupy_through(opened, now)
+                self.publication.check_target(opened)
+                self.through.begin(opened, completion.batch, completion.position, now)
                 return
             event = FileEvent.PUBLISH_CACHED if write_type is WriteType.MUST_CACHE else FileEvent.PUBLISH_DIRTY
-            published = self.publish(opened, event, now)
+            published = self.publication.publish(opened, event, now)
         except RayFSError as error:
             self._fail(completion, opened, error, now)
             return
-        self._finish(completion.batch, completion.position, published)
-
-    def _check_target(self, opened: OpenFile) -> Inode | None:
-        self.state.namespace.check_parents(opened.path)
-        existing = self.state.namespace.find(opened.path)
-        if existing is not None and not opened.body.overwrite:
-            raise FileExists(f"{opened.path} was created by another writer meanwhile; write with overwrite to replace it", opened.path)
-        return existing
-
-    def publish(self, opened: OpenFile, event: FileEvent, now: float) -> Published:
-        """Make the file visible at its path in the place of what was there. Raises where the path was taken meanwhile."""
-        existing = self._check_target(opened)
-        key = paths.key_of(opened.path)
-        body = opened.body
-        replaced = None if existing is None or existing.body is None else existing.body.stored
-        parent, name = self.state.namespace.ensure_parent(opened.path, now, self.state.new_id)
-        if existing is not None:
-            self.unlink_file(existing, now, "replaced by a newer file", vacate=False)
-        pinned = parent.pinned
-        inode = Inode(opened.id, parent.id, name, created=now, modified=now, body=body, pinned=pinned)
-        del self.state.open_files[opened.id]
-        self.state.dropped(Table.OPEN_FILES, str(opened.id))
-        self.state.namespace.add(inode)
-        self.state.namespace.touched(parent, now)
-        body.generation = self.state.next_sequence()
-        self.state.counters.written_bytes_total += body.length
-        if event is FileEvent.PUBLISH_DIRTY:
-            wait = body.options.persist_wait_s
-            body.persist_at = None if wait is None else now + wait
-            body.dirty_since = now
-        self.state.count(body, 1)
-        self.state.transition(inode.id, body, event, now, f"generation {body.generation}")
-        if event is FileEvent.PUBLISH_DIRTY:
-            self.reconciler.occupy(key, inode.id, now, replaced)
-        elif event is FileEvent.PUBLISH_CACHED and existing is not None:
-            self.reconciler.vacate(key, replaced, existing.id, now)
-        return Published(opened.path, inode.id, body.generation, PERSISTENCE[body.state])
-
-    def unlink_file(self, inode: Inode, now: float, why: str, *, vacate: bool = True) -> None:
-        """Take a published file out of the namespace; its blocks stay a while for those who have it open."""
-        body = inode.body
-        assert body is not None
-        path = self.state.namespace.path_of(inode)
-        blocks = self.state.block_ids(inode.id, body)
-        self.state.transition(inode.id, body, FileEvent.REMOVE, now, why)
-        self.state.count(body, -1)
-        self.state.namespace.unlink(inode, now)
-        self.state.parked.pop(inode.id, None)
-        self.removed.append((now + self.state.limits.replaced_block_grace_s, blocks))
-        self.state.blocks.recheck_all(blocks)
-        stored = body.stored
-        if vacate:
-            self.reconciler.vacate(paths.key_of(path), stored, inode.id, now)
-        self.reconciler.source_free(inode.id, now)
-
-    # --- written through ---------------------------------------------------------------------------------------------
-
-    def _occupy_through(self, opened: OpenFile, now: float) -> None:
-        """Upload before publication. One such file per key at a time: the next one waits its turn."""
-        key = paths.key_of(opened.path)
-        row = self.state.rows.get(key)
-        if row is not None and row.wanted is not None and row.wanted != opened.id and row.wanted in self.state.open_files:
-            self.through_queue.append(opened.id)
-            return
-        existing = self.state.namespace.find(opened.path)
-        replaced = None if existing is None or existing.body is None else existing.body.stored
-        self.reconciler.occupy(key, opened.id, now, replaced)
-
-    def through_stored(self, file_id: int, stored: Stored, now: float) -> None:
-        """The under store has the file: publish it and tell its writer."""
-        opened = self.state.open_files[file_id]
-        opened.body.stored = stored
-        existing = self.state.namespace.find(opened.path)
-        try:
-            if opened.given_up and not self._only_stored(existing):
-                # Its writer was told that it failed, and what the namespace has can be put back.
-                raise UnderStoreError(f"{opened.path} reached the under store after its writer had given up", opened.path)
-            answer: Published | RayFSError = self.publish(opened, FileEvent.PUBLISH_STORED, now)
-            if opened.body.options.write_type is WriteType.THROUGH and not opened.body.options.replication_min:
-                self.drop_blocks(self.state.block_ids(opened.id, opened.body))
-        except RayFSError as error:
-            self._discard(opened, now, str(error))
-            self._restore(stored, file_id, existing, now)
-            answer = error
-        self._tell(file_id, answer)
-        self._next_through(now)
-
-    def _only_stored(self, existing: Inode | None) -> bool:
-        """Whether a published file had its only whole copy at the key that was just overwritten."""
-        if existing is None or existing.body is None or existing.body.stored is None:
-            return False
-        return bool(self.state.missing_blocks(existing.id, existing.body)) or not existing.body.blocks
-
-    def _restore(self, landed: Stored | None, file_id: int, existing: Inode | None, now: float) -> None:
-        """Drive a key back to what the namespace says after a file for it was not published."""
-        if existing is not None and existing.body is not None and existing.body.state is not FileState.CACHED:
-            key = paths.key_of(self.state.namespace.path_of(existing))
-            if landed is not None and existing.body.state is FileState.PERSISTED and existing.body.stored is not None:
-                existing.body.stored = None
-                existing.body.persist_at = existing.body.dirty_since = now
-                self.state.transition(existing.id, existing.body, FileEvent.OVERWRITTEN_IN_STORE, now)
-            self.reconciler.occupy(key, existing.id, now, landed)
-        elif landed is not None:
-            self.reconciler.vacate(landed.key, landed, file_id, now)
-
-    def through_failed(self, file_id: int, reason: str, definite: bool, now: float) -> None:
-        """A failed try: a definite one ends the write, others do when the writer's patience has ended."""
-        opened = self.state.open_files.get(file_id)
-        if opened is None:
-            return
-        row = self.state.rows[paths.key_of(opened.path)]
-        if not definite and now - opened.heard <= opened.body.options.write_wait_s:
-            return
-        message = f"{opened.path} could not be written to the under store and was not published: {reason}"
-        self._tell(file_id, (UnderStoreError if definite else UnderStoreUnavailable)(message, opened.path))
-        if row.attempt is not None:
-            opened.given_up = True  # a request may still land: the file stays until that is known
-            self.state.body_changed(file_id)
-            return
-        self._give_up(opened, reason, now)
-
-    def through_wanted(self, file_id: int, now: float) -> bool:
-        """Whether a file may be sent (again); one whose writer was told that it failed ends here instead."""
-        opened = self.state.open_files.get(file_id)
-        if opened is not None and opened.given_up:
-            self._give_up(opened, "its writer had given up", now)
-            return False
-        return True
-
-    def _give_up(self, opened: OpenFile, reason: str, now: float) -> None:
-        key = paths.key_of(opened.path)
-        self._discard(opened, now, reason)
-        self._restore(None, opened.id, self.state.namespace.find(opened.path), now)
-        row = self.state.rows.get(key)
-        if row is not None and row.wanted == opened.id:
-            self.reconciler.vacate(key, None, None, now)
-        self._next_through(now)
-
-    def _tell(self, file_id: int, answer: Published | RayFSError) -> None:
-        waiting = self.through.pop(file_id, None)
-        if waiting is not None:
-            self._finish(*waiting, answer)
-
-    def _next_through(self, now: float) -> None:
-        queue, self.through_queue = self.through_queue, []
-        for file_id in queue:
-            if file_id in self.state.open_files:
-                self._occupy_through(self.state.open_files[file_id], now)
+        completion.batch.finish(completion.position, published, self.state.effects)
 
     # --- time --------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Silent holders are replaced, dead leases end, blocks of replaced files go."""
+        """Silent holders are replaced, dead leases end."""
         limits = self.state.limits
         for completion in list(self.completions.values()):
             if now - completion.started > limits.seal_timeout_s and any(completion.waiting.values()):
@@ -574,8 +386,6 @@ class Writing:
         for opened in list(self.state.open_files.values()):
             if opened.body.state is FileState.OPEN and now - opened.heard > limits.lease_max_s:
                 self._discard(opened, now, "its lease ended: the writer was silent for too long")
-        while self.removed and self.removed[0][0] <= now:
-            self.drop_blocks(self.removed.pop(0)[1])
 
 
 def small_sums(small: SmallFile) -> BlockSum:
