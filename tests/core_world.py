@@ -1,7 +1,9 @@
-"""A world for the pure core: workers and an under store as dictionaries, carried out in one thread, with a clock that tests set.
+"""A world for the pure core: workers and an under store as dictionaries, carried out in one thread, with a clock that
+tests set.
 
-Effects wait in ``pending`` until ``run`` carries them out, so a test can drop, delay or fail any of them first. What the metastore
-would hold is in ``durable``, as encoded text, so ``restart`` begins from exactly what a crash would leave.
+Effects wait in ``pending`` until ``run`` carries them out, so a test can drop, delay or fail any of them first. What
+the metastore would hold is in ``durable``, as encoded text, so ``restart`` begins from exactly what a crash would
+leave.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class World:
         self.workers: dict[str, FakeWorker] = {}
         self.objects: dict[str, tuple[str, bytes, int | None]] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
-        self.store_fault: Callable[[object], StoreAnswer | None] = lambda order: None
+        self.store_fault: Callable[[object], StoreAnswer | None] = lambda _: None
         self.requests: list[object] = []
         self.pending: list[Effect] = []
         self.replies: dict[tuple[str, int], object] = {}
@@ -101,7 +103,9 @@ class World:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """The master's process ends and another begins from the metastore; workers register again with ``report_all``."""
+        """The master's process ends and another begins from the metastore; workers register again with
+        ``report_all``.
+        """
         self.epoch += 1
         self.pending, self.replies = [], {}
         facts = Facts("0", "cluster", "s3://bucket", "node0", True)
@@ -223,7 +227,9 @@ class World:
         assert isinstance(answers, tuple)
         return answers[0]
 
-    def write_blocks(self, path: str, blocks: Sequence[bytes], *, overwrite: bool = True, **keys: PropertyValue) -> object:
+    def write_blocks(
+        self, path: str, blocks: Sequence[bytes], *, overwrite: bool = True, **keys: PropertyValue
+    ) -> object:
         """A file written block by block, as a client does it."""
         opened = self.open_blocks(path, blocks, overwrite=overwrite, **keys)
         if not isinstance(opened, tuple):
@@ -278,7 +284,11 @@ class World:
     def bytes_of(self, order: PutObject | SendPart) -> bytes | None:
         parts = []
         for source in order.blocks:
-            bodies = [self.workers[h.node_id].held[source.block][1] for h in source.holders if source.block in self.workers[h.node_id].held]
+            bodies = [
+                self.workers[h.node_id].held[source.block][1]
+                for h in source.holders
+                if source.block in self.workers[h.node_id].held
+            ]
             if not bodies:
                 return None
             parts.append(bodies[0])
@@ -298,14 +308,18 @@ class World:
     def _unlike(self, key: str, etag: str | None) -> bool:
         return (self.objects[key][0] if key in self.objects else None) != etag
 
-    def _store(self, order: object) -> StoreAnswer:
-        if isinstance(order, PutObject | FinishUpload | CopyObject) and order.condition is not None:
-            if self._unlike(order.key, order.condition.etag):
-                return Refused("precondition", precondition=True)
+    def _store(self, order: object) -> StoreAnswer:  # noqa: C901  # one case for each order there is
+        condition = order.condition if isinstance(order, PutObject | FinishUpload | CopyObject) else None
+        if condition is not None and self._unlike(getattr(order, "key", ""), condition.etag):
+            return Refused("precondition", precondition=True)
         match order:
             case PutObject():
                 body = self.bytes_of(order)
-                return Refused("no source", source_missing=True) if body is None else Answered(self.put_object(order.key, body, order.file_id))
+                return (
+                    Refused("no source", source_missing=True)
+                    if body is None
+                    else Answered(self.put_object(order.key, body, order.file_id))
+                )
             case BeginUpload():
                 self.uploads[f"u{len(self.uploads)}"] = {}
                 return Answered(upload_id=f"u{len(self.uploads) - 1}")

@@ -1,7 +1,7 @@
 """Calls to workers and persisters from the master's event loop, each with a bound on its time.
 
-Turns Ray's outcomes into the core's words: an answer, no answer in time, or a process that died. Invariant: nothing here blocks
-the loop; looking up an actor by name asks Ray's control service, so that happens in a thread.
+Turns Ray's outcomes into the core's words: an answer, no answer in time, or a process that died. Invariant: nothing
+here blocks the loop; looking up an actor by name asks Ray's control service, so that happens in a thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 SEAL_S = 4.0
 ORDER_S = 10.0
 COPY_BYTES_PER_S = 8 << 20
-"""Slowest copy that is waited for; Ray moves 200 to 300 MB/s between a pair of nodes (notes of 2.52), less when busy."""
+"""Slowest copy that is waited for; Ray moves 200 to 300 MB/s between a pair of nodes (notes of 2.52), less when
+busy.
+"""
 
 STORE_S = 900.0
 """Longest request to the under store: S3 itself closes one after about 15 minutes."""
@@ -57,7 +59,9 @@ class Calls:
         """The worker's receipts (None: no answer), and why its process is dead, if it is."""
         try:
             handle = await self.handle(call.worker.actor_name)
-            answer = await asyncio.wait_for(getattr(handle, call.verb).remote(self._epoch, call.orders), _patience(call))
+            answer = await asyncio.wait_for(
+                getattr(handle, call.verb).remote(self._epoch, call.orders), _patience(call)
+            )
         except (ActorDiedError, ValueError) as problem:
             self._handles.pop(call.worker.actor_name, None)
             return None, f"its process died ({type(problem).__name__})"
@@ -80,20 +84,26 @@ class Calls:
             died = None if type(problem) is RayActorError else f"the persister died ({type(problem).__name__})"
             return Unanswered(f"the persister on n{call.persister.node_id[:6]} died during the request"), died
         except (RayError, TimeoutError) as problem:
-            return Unanswered(f"the persister on n{call.persister.node_id[:6]} did not answer ({type(problem).__name__})"), None
+            return Unanswered(
+                f"the persister on n{call.persister.node_id[:6]} did not answer ({type(problem).__name__})"
+            ), None
 
     async def listing(
         self, persisters: Sequence[PersisterAddress], prefix: str, recursive: bool
     ) -> tuple[StoreEntry, ...] | RayFSError:
         """A listing of the under store, by the first persister that answers."""
-        answer: tuple[StoreEntry, ...] | RayFSError = UnderStoreUnavailable("no persister is up to list the under store")
+        answer: tuple[StoreEntry, ...] | RayFSError = UnderStoreUnavailable(
+            "no persister is up to list the under store"
+        )
         for persister in persisters:
             try:
                 handle = await self.handle(persister.actor_name)
                 answer = await asyncio.wait_for(handle.list.remote(prefix, recursive), LISTING_S)
             except (RayError, ValueError, TimeoutError) as problem:
                 self._handles.pop(persister.actor_name, None)
-                answer = UnderStoreUnavailable(f"the under store could not be listed ({type(problem).__name__}); try again")
+                answer = UnderStoreUnavailable(
+                    f"the under store could not be listed ({type(problem).__name__}); try again"
+                )
                 continue
             return answer
         return answer

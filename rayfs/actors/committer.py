@@ -1,8 +1,8 @@
 """Group commit: what events change is committed together, off the event loop, and effects wait for it.
 
-Records are encoded at the end of their event, so that a later change of the same record is not committed early. While one group is
-being committed the next one gathers. Invariant: effects and waiters are released in order, each after the group it belongs to. A
-commit that fails ends the process: what is in memory is then ahead of the truth.
+Records are encoded at the end of their event, so that a later change of the same record is not committed early. While
+one group is being committed the next one gathers. Invariant: effects and waiters are released in order, each after the
+group it belongs to. A commit that fails ends the process: what is in memory is then ahead of the truth.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Committer:
                     await loop.run_in_executor(
                         self._thread, self._metastore.commit, self._epoch, group.sequence, group.changes
                     )
-                except Exception as problem:  # whatever it was, memory is ahead of the truth now
+                except Exception as problem:  # noqa: BLE001  # whatever it was, memory is ahead of the truth now
                     logger.critical("a commit failed and this master ends: %s", problem)
                     os._exit(1)
             for waiting in group.waiting:

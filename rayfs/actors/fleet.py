@@ -1,8 +1,8 @@
 """Keeps one worker and one persister on every node, finds out who died, and publishes the snapshot.
 
-The master's eyes and hands on Ray itself. After a restart of the master it takes over what runs already, by name. Deaths are noticed
-by asking processes that have been silent; Ray's own list of nodes is the second source. Everything that asks Ray's control
-service runs in a thread.
+The master's eyes and hands on Ray itself. After a restart of the master it takes over what runs already, by name.
+Deaths are noticed by asking processes that have been silent; Ray's own list of nodes is the second source. Everything
+that asks Ray's control service runs in a thread.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class Fleet:
         """Compare what runs with what should, start what is missing, and say what changed."""
         changes = Changes()
         alive = {row["NodeID"]: row["NodeManagerAddress"] for row in await asyncio.to_thread(ray.nodes) if row["Alive"]}
-        changes.dead_nodes = [node_id for node_id, node in nodes.items() if node.worker is not None and node_id not in alive]
+        changes.dead_nodes = [
+            node_id for node_id, node in nodes.items() if node.worker is not None and node_id not in alive
+        ]
         if not self._adopted:
             await self._adopt(alive)
         await self._ask_silent(nodes, changes)

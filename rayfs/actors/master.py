@@ -1,8 +1,9 @@
 """The master: one async Ray actor that feeds events to the core, commits what changed, and carries effects out.
 
-May know ``rayfs.core``, ``rayfs.metastore`` and Ray; no decision is made here. It is detached, has a fixed name and is restarted by Ray.
-Invariants: no answer and no effect leaves before the commit it depends on is on stable storage (``_flush`` and ``_durable``); a commit
-that fails ends the process, and the next one begins from the metastore; the event loop never blocks.
+May know ``rayfs.core``, ``rayfs.metastore`` and Ray; no decision is made here. It is detached, has a fixed name and is
+restarted by Ray. Invariants: no answer and no effect leaves before the commit it depends on is on stable storage
+(``_flush`` and ``_durable``); a commit that fails ends the process, and the next one begins from the metastore; the
+event loop never blocks.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Master:
             self._recover()
             self._failure = None
         except RayFSError as problem:
-            logger.error("the master cannot start: %s", problem)
+            logger.error("the master cannot start: %s", problem)  # noqa: TRY400  # the sentence says it all
             self._failure = problem
 
     def _recover(self) -> None:
@@ -126,7 +127,9 @@ class Master:
     # --- the loop ----------------------------------------------------------------------------------------------------
 
     async def _ready(self) -> None:
-        """Begin the background work with the first call, when there is a running loop. Raises what keeps it from serving."""
+        """Begin the background work with the first call, when there is a running loop. Raises what keeps it from
+        serving.
+        """
         if self._failure is not None and time.monotonic() - self._tried > RECOVERY_PAUSE_S:
             self._try_to_recover()
         if self._failure is not None:
@@ -230,7 +233,9 @@ class Master:
         try:
             await self._ready()
             if self._stopping:
-                return RequestRefused("this RayFS cluster is being stopped and takes no changes; wait for it to start again")
+                return RequestRefused(
+                    "this RayFS cluster is being stopped and takes no changes; wait for it to start again"
+                )
             while True:
                 try:
                     answer = self._core.execute(request, self._now())
@@ -303,7 +308,9 @@ class Master:
         prefix = needed.directory[1:] + "/" if needed.directory != "/" else ""
         addresses = [persister.address for persister in self._core.state.persisters.values()]
         if not addresses:
-            return UnderStoreUnavailable(f"{needed.directory} is not listed yet and no persister is up; try again", needed.directory)
+            return UnderStoreUnavailable(
+                f"{needed.directory} is not listed yet and no persister is up; try again", needed.directory
+            )
         entries = await self._calls.listing(addresses, prefix, needed.recursive)
         if isinstance(entries, RayFSError):
             return entries
@@ -328,7 +335,11 @@ class Master:
         del timeout_s
         await self._ready()
         state = self._core.state
-        return {"cluster_id": self._core.replication.metastore_id, "under_store": self._under_store, "epoch": state.epoch}
+        return {
+            "cluster_id": self._core.replication.metastore_id,
+            "under_store": self._under_store,
+            "epoch": state.epoch,
+        }
 
     async def begin_persisting(self) -> None:
         """The prefix is this cluster's: load its top directory and let requests to the under store go out."""
@@ -342,10 +353,16 @@ class Master:
 
     async def health(self) -> dict[str, object]:
         """Pid and epoch: who answers this is alive."""
-        return {"pid": os.getpid(), "epoch": None if self._failure else self._core.state.epoch, "failure": self._failure}
+        return {
+            "pid": os.getpid(),
+            "epoch": None if self._failure else self._core.state.epoch,
+            "failure": self._failure,
+        }
 
     async def prepare_stop(self, discard_dirty: bool = False) -> int:
-        """Take no more changes. Returns the dirty files left, which are lost with the actors; refused unless discarded."""
+        """Take no more changes. Returns the dirty files left, which are lost with the actors; refused unless
+        discarded.
+        """
         await self._ready()
         dirty = self._core.state.counters.dirty_files
         if dirty and not discard_dirty:

@@ -1,7 +1,7 @@
 """Names of RayFS's Ray actors, all in the Ray namespace ``rayfs.core.model.NAMESPACE``. Imports nothing of Ray.
 
-The master's name is fixed; a worker or persister has its node and its incarnation in its name, so that a new life of the
-process is never mistaken for the old one.
+The master's name is fixed; a worker or persister has its node and its incarnation in its name, so that a new life of
+the process is never mistaken for the old one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The persister: one process per node that talks to the under store, for the master and for readers.
 
-May know ``rayfs.core``'s types, ``rayfs.understore`` and Ray. It carries out one order at a time per thread, never retries, and says
-plainly whether the store answered: a definite yes, a definite no, or nothing. It remembers its last answers, so that a master which
-did not hear one can ask again (``SettleKey``). Credentials come from boto3's own chain in this process. Invariants: a block is
-verified before it is sent, so that a rotten replica is never uploaded; an order of an old master is refused.
+May know ``rayfs.core``'s types, ``rayfs.understore`` and Ray. It carries out one order at a time per thread, never
+retries, and says plainly whether the store answered: a definite yes, a definite no, or nothing. It remembers its last
+answers, so that a master which did not hear one can ask again (``SettleKey``). Credentials come from boto3's own chain
+in this process. Invariants: a block is verified before it is sent, so that a rotten replica is never uploaded; an order
+of an old master is refused.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class StoreFacts:
 
 
 def persister_options(node_id: str, incarnation: str) -> dict[str, Any]:
-    """Ray options of the persister on ``node_id``. Like a worker it is not restarted by Ray: the master makes a new one."""
+    """Ray options of the persister on ``node_id``. Like a worker it is not restarted by Ray: the master makes a new
+    one.
+    """
     return {
         "name": persister_name(node_id, incarnation),
         "namespace": NAMESPACE,
@@ -158,7 +161,7 @@ class Persister:
             return Refused(problem.message, source_missing=True)
         except UnderStoreError as problem:
             return Refused(problem.message)
-        except Exception as problem:  # an answer nobody foresaw must not lose the file: it is settled and tried again
+        except Exception as problem:  # noqa: BLE001  # unforeseen, so the file is settled and tried again
             return Unanswered(f"{type(problem).__name__}: {problem}")
 
     def _send(self, order: StoreOrder) -> StoreAnswer:
@@ -168,7 +171,12 @@ class Persister:
                 body = self._bodies(order.blocks)
                 return Answered(
                     store.put(
-                        order.key, body, length=order.length, crc=order.crc, file_id=order.file_id, condition=order.condition
+                        order.key,
+                        body,
+                        length=order.length,
+                        crc=order.crc,
+                        file_id=order.file_id,
+                        condition=order.condition,
                     )
                 )
             case BeginUpload():
@@ -180,7 +188,12 @@ class Persister:
             case FinishUpload():
                 return Answered(
                     store.finish_upload(
-                        order.key, order.upload_id, order.parts, length=order.length, crc=order.crc, condition=order.condition
+                        order.key,
+                        order.upload_id,
+                        order.parts,
+                        length=order.length,
+                        crc=order.crc,
+                        condition=order.condition,
                     )
                 )
             case CopyObject():
@@ -194,7 +207,9 @@ class Persister:
         raise TypeError(f"{type(order).__name__} is no order for the under store")
 
     def _settle(self, order: SettleKey) -> StoreAnswer:
-        """The attempt's own answer where this process has it, else the store's word after nothing can follow any more."""
+        """The attempt's own answer where this process has it, else the store's word after nothing can follow any
+        more.
+        """
         with self._lock:
             attempt = self._answers.get(order.attempt)
         if attempt is not None:
@@ -258,7 +273,9 @@ class Persister:
 
     @ray.method(concurrency_group="read")
     def read(self, key: str, offset: int, length: int, etag: str | None) -> Any:
-        """A range of an object as a numpy array of bytes (so that it travels without a copy), or an error as a value."""
+        """A range of an object as a numpy array of bytes (so that it travels without a copy), or an error as a
+        value.
+        """
         try:
             return np.frombuffer(self._store.read(key, offset=offset, length=length, etag=etag), dtype=np.uint8)
         except RayFSError as problem:

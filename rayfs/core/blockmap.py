@@ -1,9 +1,9 @@
 """Which node holds which block: replicas, and the blocks that have too few or too many of them.
 
-Pure bookkeeping over workers' words. ``needs`` says how many live replicas a block is to have (at least, at most); it is asked
-again only for blocks that changed, so the cost of a change does not grow with the number of files. ``weigh`` is a dirty block's
-size in bytes, 0 for others.
-Invariant: ``by_node`` mirrors ``replicas``; a replica counts as live while its node is in ``live``.
+Pure bookkeeping over workers' words. ``needs`` says how many live replicas a block is to have (at least, at most); it
+is asked again only for blocks that changed, so the cost of a change does not grow with the number of files. ``weigh``
+is a dirty block's size in bytes, 0 for others. Invariant: ``by_node`` mirrors ``replicas``; a replica counts as live
+while its node is in ``live``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The core as the shell sees it: one method per kind of event, each with the time at which it happened.
 
-After each call the shell takes ``drain()``: the records to commit and the effects to carry out once they are durable. No answer, reads
-included, may leave before that. Invariant: a method either changes nothing (it raised) or leaves a consistent state.
+After each call the shell takes ``drain()``: the records to commit and the effects to carry out once they are durable.
+No answer, reads included, may leave before that. Invariant: a method either changes nothing (it raised) or leaves a
+consistent state.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ class Core:
         self.state.sessions.open(session, now)
 
     def execute(self, request: Request, now: float) -> object:
-        """The answer, ``PENDING``, or an error as a value. Raises ``MetadataNeeded``: list the directory and call again."""
+        """The answer, ``PENDING``, or an error as a value. Raises ``MetadataNeeded``: list the directory and call
+        again.
+        """
         try:
             kept = self.state.sessions.replay(request, now)
         except RayFSError as refusal:

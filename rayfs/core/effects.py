@@ -1,7 +1,7 @@
 """What the core asks the shell to do after an event: calls to workers and persisters, and answers to clients.
 
-An effect is carried out only after the changes of its event are durable. Nothing here is correlated by tokens: what comes back
-names the block, file or key that it is about.
+An effect is carried out only after the changes of its event are durable. Nothing here is correlated by tokens: what
+comes back names the block, file or key that it is about.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ Effect = CallWorker | CallPersister | Reply
 
 
 class MetadataNeeded(Exception):
-    """The namespace cannot answer before the under store's listing of ``directory`` was taken in (``Tree.take_listing``)."""
+    """The namespace cannot answer before the under store's listing of ``directory`` was taken in
+    (``Tree.take_listing``).
+    """
 
     def __init__(self, directory: str, recursive: bool) -> None:
         super().__init__(directory, recursive)

@@ -37,8 +37,8 @@ class Action(StrEnum):
 def next_action(row: KeyRow, wanted: FileBody | None, *, source_of_other: bool, part_size: int | None) -> Action:
     """The next action of a row without an attempt in flight.
 
-    ``source_of_other``: what the key holds is still the only stored copy of a file that has moved away. ``part_size`` None: the
-    store takes objects of any size in one request.
+    ``source_of_other``: what the key holds is still the only stored copy of a file that has moved away. ``part_size``
+    None: the store takes objects of any size in one request.
     """
     if row.attempt is not None and row.attempt.unsettled:
         return Action.SETTLE
@@ -105,7 +105,9 @@ class PlannedPart:
 
 
 def plan_parts(file_id: int, blocks: Sequence[Block], part_size: int, maximum_parts: int) -> list[PlannedPart]:
-    """Cut a file into parts of whole blocks of at least ``part_size`` bytes (but the last), at most ``maximum_parts``."""
+    """Cut a file into parts of whole blocks of at least ``part_size`` bytes (but the last), at most
+    ``maximum_parts``.
+    """
     total = sum(block.length for block in blocks)
     least = max(part_size, -(-total // maximum_parts))
     parts: list[PlannedPart] = []

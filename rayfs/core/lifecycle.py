@@ -6,8 +6,8 @@
                      +---WRITE_THROUGH--> THROUGH --PUBLISH_STORED------------------------^
     Any of them --REMOVE / ABANDON--> GONE, from where nothing leads back.
 
-A (state, event) that is not in the table raises ``IllegalTransition`` with the file's history. LOST is not a state: it is
-derived from the replicas that are alive.
+A (state, event) that is not in the table raises ``IllegalTransition`` with the file's history. LOST is not a state: it
+is derived from the replicas that are alive.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ class IllegalTransition(AssertionError):
 
 
 def step(state: FileState, event: FileEvent, story: list[HistoryEntry], subject: str) -> FileState:
-    """The state after ``event``; raises ``IllegalTransition`` with the story of ``subject`` where the table has none."""
+    """The state after ``event``; raises ``IllegalTransition`` with the story of ``subject`` where the table has
+    none.
+    """
     after = TRANSITIONS.get((state, event))
     if after is None:
         lines = "; ".join(f"{entry.at:.3f} {entry.event} {entry.detail}".rstrip() for entry in story)

@@ -1,7 +1,7 @@
 """The nouns of RayFS: ids, files, blocks, replicas and the options a file is written with.
 
-Plain frozen values (mutable only where the core owns them), shared by every room. Sizes are bytes, times are seconds since
-the epoch, checksums are CRC64NVME as unsigned integers (``rayfs.core.checksum`` renders them).
+Plain frozen values (mutable only where the core owns them), shared by every room. Sizes are bytes, times are seconds
+since the epoch, checksums are CRC64NVME as unsigned integers (``rayfs.core.checksum`` renders them).
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class BlockId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """How one file is written; resolved per request from call, client, path and defaults, never from the servers' values.
+    """How one file is written; resolved per request from call, client, path and defaults, never from the servers'
+    values.
 
     ``persist_wait_s`` None means never by itself. ``replication_max`` -1 means no limit.
     """
@@ -158,7 +159,9 @@ class PersistStatus:
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """The record of ``rayfs stat --json`` and ``fs.status()`` (DESIGN section 8). Directories have length 0 and no blocks."""
+    """The record of ``rayfs stat --json`` and ``fs.status()`` (DESIGN section 8). Directories have length 0 and no
+    blocks.
+    """
 
     path: str
     type: str  # "file" or "directory", as fsspec says

@@ -1,7 +1,8 @@
 """The tree of files and directories that people see.
 
-Holds inodes and their links; knows nothing of replicas or of the under store. Every change of an inode goes through ``changed`` so
-that the caller can make it durable. Invariant: each linked inode has one parent and one name, and ``children`` mirrors that.
+Holds inodes and their links; knows nothing of replicas or of the under store. Every change of an inode goes through
+``changed`` so that the caller can make it durable. Invariant: each linked inode has one parent and one name, and
+``children`` mirrors that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from rayfs.errors import (
 
 
 class Namespace:
-    """Inodes by id, children by directory. ``changed(inode)`` and ``dropped(inode)`` are told of every durable change."""
+    """Inodes by id, children by directory. ``changed(inode)`` and ``dropped(inode)`` are told of every durable
+    change.
+    """
 
     def __init__(self, changed: Callable[[Inode], None], dropped: Callable[[Inode], None]) -> None:
         self.inodes: dict[int, Inode] = {}
@@ -90,7 +93,9 @@ class Namespace:
                 yield from self.walk(self.inodes[child])
 
     def check_parents(self, path: str) -> None:
-        """Raise ``NotADirectory`` where a parent of ``path`` is a file, ``IsADirectory`` where the path is one itself."""
+        """Raise ``NotADirectory`` where a parent of ``path`` is a file, ``IsADirectory`` where the path is one
+        itself.
+        """
         node = self.root
         if path == "/":
             raise IsADirectory("/ is the root directory; give the path of a file", path)
@@ -110,7 +115,9 @@ class Namespace:
         node = self.root
         for part in path[1:].split("/") if path != "/" else ():
             if not node.is_directory:
-                raise NotADirectory(f"{self.path_of(node)} is a file, so nothing can be below it; choose another path", path)
+                raise NotADirectory(
+                    f"{self.path_of(node)} is a file, so nothing can be below it; choose another path", path
+                )
             below = self.child(node, part)
             if below is None:
                 below = Inode(new_id(), node.id, part, created=now, modified=now, loaded=node.loaded)

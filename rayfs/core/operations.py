@@ -1,8 +1,8 @@
 """What a client asks of the master, and the answers.
 
-Mutations travel in a ``Request``, which makes them executed once: the master keeps, durably, the answer to each sequence
-that the client has not confirmed. Queries change nothing and carry no session. An answer is the named type or a
-``RayFSError`` value that the client raises.
+Mutations travel in a ``Request``, which makes them executed once: the master keeps, durably, the answer to each
+sequence that the client has not confirmed. Queries change nothing and carry no session. An answer is the named type or
+a ``RayFSError`` value that the client raises.
 
 Invariant: every type here is a frozen value that pickles without Ray.
 """
@@ -20,7 +20,8 @@ PropertyValue = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class ClientProperties:
-    """``rayfs.user.*`` values of one request: those from files and environment, and those given by connect, -D or the call.
+    """``rayfs.user.*`` values of one request: those from files and environment, and those given by connect, -D or the
+    call.
 
     A path's own properties (``rayfs pathconf``) lie between the two.
     """
@@ -45,7 +46,9 @@ class CreateFile:
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """``targets[i]`` are the workers for block i. ``write_type`` is the effective one: a shortfall may have changed it."""
+    """``targets[i]`` are the workers for block i. ``write_type`` is the effective one: a shortfall may have changed
+    it.
+    """
 
     file_id: int
     block_size: int
@@ -172,14 +175,18 @@ class Touch:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Ask that what is at or below ``path`` goes to the under store now (MUST_CACHE files too). Answer: files asked for."""
+    """Ask that what is at or below ``path`` goes to the under store now (MUST_CACHE files too). Answer: files asked
+    for.
+    """
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Drop the cached copies of persisted files at or below ``path``. Dirty: ``Busy``, with force too. Answer: files freed."""
+    """Drop the cached copies of persisted files at or below ``path``. Dirty: ``Busy``, with force too. Answer: files
+    freed.
+    """
 
     path: str
     recursive: bool = False
@@ -206,7 +213,9 @@ class SetReplication:
 
 @dataclass(frozen=True, slots=True)
 class SetPathProperties:
-    """Set properties (None is a value: never, no limit) for a path and what is below it, and remove some. Answer: None."""
+    """Set properties (None is a value: never, no limit) for a path and what is below it, and remove some. Answer:
+    None.
+    """
 
     path: str
     properties: Mapping[str, PropertyValue]
@@ -234,7 +243,9 @@ Mutation = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A mutation, executed once. ``sequence`` starts at 1 in each session; all up to ``confirmed`` have been answered."""
+    """A mutation, executed once. ``sequence`` starts at 1 in each session; all up to ``confirmed`` have been
+    answered.
+    """
 
     session: str
     sequence: int
@@ -254,7 +265,9 @@ class GetStatus:
 
 @dataclass(frozen=True, slots=True)
 class ListDirectory:
-    """Answer: ``Listing``, sorted by name, without block details; a file lists itself. ``after`` is a name, exclusive."""
+    """Answer: ``Listing``, sorted by name, without block details; a file lists itself. ``after`` is a name,
+    exclusive.
+    """
 
     path: str
     after: str = ""
@@ -326,7 +339,9 @@ class AwaitPersisted:
 
 @dataclass(frozen=True, slots=True)
 class PersistProgress:
-    """``waiting`` files and changes are not in the under store yet; ``failures`` are the last errors, by path (bounded)."""
+    """``waiting`` files and changes are not in the under store yet; ``failures`` are the last errors, by path
+    (bounded).
+    """
 
     files: int
     waiting: int
@@ -351,14 +366,7 @@ class GetServers:
 
 
 Query = (
-    GetStatus
-    | ListDirectory
-    | OpenForRead
-    | GetHistory
-    | GetPathProperties
-    | AwaitPersisted
-    | GetSnapshot
-    | GetServers
+    GetStatus | ListDirectory | OpenForRead | GetHistory | GetPathProperties | AwaitPersisted | GetSnapshot | GetServers
 )
 
 
@@ -376,7 +384,9 @@ class StoreBlock:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A worker's word that it holds a block: replica numbers are new on each store and never reused in an incarnation."""
+    """A worker's word that it holds a block: replica numbers are new on each store and never reused in an
+    incarnation.
+    """
 
     block: BlockId
     replica: int

@@ -51,7 +51,8 @@ def write_options(values: Mapping[str, PropertyValue]) -> WriteOptions:
     )
     if 0 <= options.replication_max < options.replication_min:
         raise InvalidProperty(
-            f"{MAXIMUM}={options.replication_max} is below {MINIMUM}={options.replication_min}; raise one or lower the other"
+            f"{MAXIMUM}={options.replication_max} is below {MINIMUM}={options.replication_min}; "
+            "raise one or lower the other"
         )
     return options
 

@@ -93,7 +93,9 @@ class WorkerReport:
 
 @dataclass(frozen=True, slots=True)
 class ReportAnswer:
-    """``acknowledged``: last change taken; ``send_full``: the master wants a full report; ``epoch``: the sender's floor."""
+    """``acknowledged``: last change taken; ``send_full``: the master wants a full report; ``epoch``: the sender's
+    floor.
+    """
 
     epoch: int
     acknowledged: int

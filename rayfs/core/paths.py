@@ -1,7 +1,7 @@
 """Paths of the namespace and keys of the under store: how they are spelled and what S3 can hold.
 
-A path is absolute, starts with ``/``, has no empty, ``.`` or ``..`` part and no trailing slash; the root is ``/``. The key of a path
-is the path without its leading slash.
+A path is absolute, starts with ``/``, has no empty, ``.`` or ``..`` part and no trailing slash; the root is ``/``. The
+key of a path is the path without its leading slash.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which keys are to be worked on, in which order, how many at a time, and by which persister.
 
-Order: writers that wait, then by risk (fewest live copies), then oldest. Rows that are not due wait in a heap by time. The rate is
-shared: a throttled store halves everybody's window, each success widens it a little (additive increase, multiplicative decrease:
-Chiu and Jain, 1989).
+Order: writers that wait, then by risk (fewest live copies), then oldest. Rows that are not due wait in a heap by time.
+The rate is shared: a throttled store halves everybody's window, each success widens it a little (additive increase,
+multiplicative decrease: Chiu and Jain, 1989).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ Risk = tuple[int, int, float]
 
 
 class PersistQueue:
-    """Keys that are due and keys that are not yet; ``window`` is the number of requests each persister may have running."""
+    """Keys that are due and keys that are not yet; ``window`` is the number of requests each persister may have
+    running.
+    """
 
     def __init__(self, limits: Limits, persisters: Mapping[str, Persister]) -> None:
         self.limits = limits

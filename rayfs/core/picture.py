@@ -1,4 +1,6 @@
-"""Makes the snapshot that the master publishes: totals kept as things change, and bounded lists of what needs a look."""
+"""Makes the snapshot that the master publishes: totals kept as things change, and bounded lists of what needs a
+look.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from rayfs.core import paths
 from rayfs.core.lifecycle import FileState
 from rayfs.core.model import BlockId
 from rayfs.core.reconcile import Reconciler
-from rayfs.core.records import AttemptKind, FileBody, KeyRow
+from rayfs.core.records import FileBody, KeyRow
 from rayfs.core.snapshot import (
     LIST_LIMIT,
     ClusterSnapshot,
@@ -28,8 +30,8 @@ RATE_WINDOW_S = 10.0
 """Seconds over which rates are smoothed (exponentially weighted)."""
 
 DURABLE_ONE = (
-    "some dirty files have a durable replication of 1 (the default, as in Alluxio): the loss of one node loses them until they are "
-    "persisted; set rayfs.user.file.replication.durable=2 or more"
+    "some dirty files have a durable replication of 1 (the default, as in Alluxio): the loss of one node loses them "
+    "until they are persisted; set rayfs.user.file.replication.durable=2 or more"
 )
 GCS_IN_MEMORY = (
     "Ray's control service keeps its state in memory: if it is lost, every node and all replicas go with it; "
@@ -136,7 +138,9 @@ class Picture:
             cache_only_bytes=counters.cached_bytes,
             cache_only_files=counters.cached_files,
             pending_changes=sum(1 for b in wanted if b is None or b.state is FileState.PERSISTED),
-            pending_persists=sum(1 for b in wanted if b is not None and b.state in (FileState.DIRTY, FileState.THROUGH)),
+            pending_persists=sum(
+                1 for b in wanted if b is not None and b.state in (FileState.DIRTY, FileState.THROUGH)
+            ),
             persisting=len(self.reconciler.in_flight) + len(self.reconciler.uploads),
             failed_persists=sum(1 for row in rows if row.failures and row.wanted is not None),
             under_replicated_blocks=len(self.state.blocks.under),
@@ -177,7 +181,12 @@ class Picture:
         if self.state.in_grace(now):
             found.append(("degraded", "the master has restarted and waits for workers to register"))
         if totals.dirty_files or totals.pending_changes:
-            found.append(("persisting", f"{totals.dirty_files} dirty files and {totals.pending_changes} changes are to be persisted"))
+            found.append(
+                (
+                    "persisting",
+                    f"{totals.dirty_files} dirty files and {totals.pending_changes} changes are to be persisted",
+                )
+            )
         return (found[0][0], tuple(reason for _, reason in found)) if found else ("safe", ())
 
     # --- lists -------------------------------------------------------------------------------------------------------
@@ -204,7 +213,11 @@ class Picture:
             state = "lost"
         else:
             state = "suspect" if node.suspect else "draining" if node.draining else "live"
-        last = sum(1 for b, live in self.state.blocks.under.items() if live == 1 and node.node_id in self.state.blocks.replicas.get(b, ()))
+        last = sum(
+            1
+            for b, live in self.state.blocks.under.items()
+            if live == 1 and node.node_id in self.state.blocks.replicas.get(b, ())
+        )
         return NodeRow(
             node_id=node.node_id,
             host=node.host,
@@ -228,10 +241,7 @@ class Picture:
         body = None if row.wanted is None else self.state.body(row.wanted)
         upload = self.reconciler.uploads.get(row.key)
         running = row.key in self.reconciler.in_flight or upload is not None
-        if body is None:
-            kind = AttemptKind.DELETE.value
-        else:
-            kind = "copy" if body.state is FileState.PERSISTED else "upload"
+        kind = "copy" if body is not None and body.state is FileState.PERSISTED else "upload"
         copies = 0
         if body is not None and row.wanted is not None:
             copies = min(map(self.state.blocks.live_count, self.state.block_ids(row.wanted, body)), default=0)
@@ -240,7 +250,7 @@ class Picture:
         return PersistRow(
             path=(self.state.path(row.wanted) if row.wanted is not None else None) or paths.path_of(row.key),
             key=row.key,
-            kind=kind,
+            kind=kind if body is not None else "delete",
             state="running" if running else "failed" if row.failures else "waiting",
             length=body.length if body is not None else 0,
             live_copies=copies,

@@ -1,7 +1,7 @@
 """Where replicas go: the writer's own node first, then distinct nodes by free space.
 
-A choice among near-equal nodes is random (power of two choices, Mitzenmacher 1996), so that many writers at once do not all
-pick the node that was emptiest a second ago.
+A choice among near-equal nodes is random (power of two choices, Mitzenmacher 1996), so that many writers at once do not
+all pick the node that was emptiest a second ago.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Publication: how a file becomes visible at its path, and how it leaves.
 
-The write path publishes what the workers have confirmed, the through path what the under store has confirmed. Invariant: a path shows
-one whole file at any time; what a file leaves behind (replicas, a key) is ordered away or handed to the reconciler here.
+The write path publishes what the workers have confirmed, the through path what the under store has confirmed.
+Invariant: a path shows one whole file at any time; what a file leaves behind (replicas, a key) is ordered away or
+handed to the reconciler here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Publication:
     def __init__(self, state: State, reconciler: Reconciler) -> None:
         self.state = state
         self.reconciler = reconciler
-        self.removed: deque[tuple[float, list[BlockId]]] = deque()  # blocks of files that are gone, dropped after a grace
+        self.removed: deque[tuple[float, list[BlockId]]] = (
+            deque()
+        )  # blocks of files that are gone, dropped after a grace
 
     def discard(self, opened: OpenFile, now: float, why: str) -> None:
         """An open file ends without being published: nothing of it stays."""
@@ -52,11 +55,16 @@ class Publication:
         self.state.namespace.check_parents(opened.path)
         existing = self.state.namespace.find(opened.path)
         if existing is not None and not opened.body.overwrite:
-            raise FileExists(f"{opened.path} was created by another writer meanwhile; write with overwrite to replace it", opened.path)
+            raise FileExists(
+                f"{opened.path} was created by another writer meanwhile; write with overwrite to replace it",
+                opened.path,
+            )
         return existing
 
     def publish(self, opened: OpenFile, event: FileEvent, now: float) -> Published:
-        """Make the file visible at its path in the place of what was there. Raises where the path was taken meanwhile."""
+        """Make the file visible at its path in the place of what was there. Raises where the path was taken
+        meanwhile.
+        """
         existing = self.check_target(opened)
         key = paths.key_of(opened.path)
         body = opened.body

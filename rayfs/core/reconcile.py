@@ -1,8 +1,8 @@
 """Drives what the under store holds to what the namespace says, one settled attempt per key at a time.
 
-Rows exist only while a key is not known to hold what is wanted; ``persistqueue`` orders them. An attempt is in the row, and so
-committed, before its order leaves. Invariants: at most one attempt per key; no
-attempt starts while an earlier one is unsettled; a file is PERSISTED only after the store's own answer agreed with ours.
+Rows exist only while a key is not known to hold what is wanted; ``persistqueue`` orders them. An attempt is in the row,
+and so committed, before its order leaves. Invariants: at most one attempt per key; no attempt starts while an earlier
+one is unsettled; a file is PERSISTED only after the store's own answer agreed with ours.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Reconciler:
         self.schedule(row, now)
 
     def moved(self, file_id: int, stored: Stored | None, now_at: str, now: float) -> None:
-        """The file was renamed while its bytes are at ``stored.key``: nothing may destroy them before they are copied."""
+        """The file was renamed while its bytes are at ``stored.key``: nothing may destroy them before they are
+        copied.
+        """
         if stored is not None and stored.key != now_at:
             self.sources[file_id] = stored.key
         else:
@@ -179,11 +181,14 @@ class Reconciler:
             order = SettleKey(attempt.id, row.key, attempt.upload_id, multipart)
             self._send(row, order, self.queue.pick(prefer=attempt.persister))
         elif action in (Action.PUT, Action.MULTIPART):
-            assert body is not None and row.wanted is not None
+            assert body is not None
+            assert row.wanted is not None
             if self.writers.wanted(row.wanted, now):
                 self._start_upload(row, row.wanted, body, action, now)
         elif action is Action.COPY:
-            assert body is not None and body.stored is not None and row.wanted is not None
+            assert body is not None
+            assert body.stored is not None
+            assert row.wanted is not None
             self._begin(row, AttemptKind.COPY, row.wanted, now)
             assert row.attempt is not None
             self._send(
@@ -261,7 +266,8 @@ class Reconciler:
     def _send_parts(self, key: str, now: float) -> None:
         row, upload = self.state.rows[key], self.uploads[key]
         attempt = row.attempt
-        assert attempt is not None and attempt.upload_id is not None
+        assert attempt is not None
+        assert attempt.upload_id is not None
         body = self.state.body(upload.file_id)
         if row.wanted != upload.file_id or body is None:
             if not upload.sending:
@@ -334,7 +340,8 @@ class Reconciler:
 
     def _upload_begun(self, row: KeyRow, answer: Answered, now: float) -> None:
         attempt = row.attempt
-        assert attempt is not None and attempt.file_id is not None
+        assert attempt is not None
+        assert attempt.file_id is not None
         attempt.upload_id = answer.upload_id
         self.state.row_changed(row)
         body = self.state.body(attempt.file_id)
@@ -414,7 +421,13 @@ class Reconciler:
             if asked_only and self._is_strangers(row):
                 self._stranger(row, body, now)
                 return
-        if body is None and asked_only and found is not None and attempt.kind is AttemptKind.DELETE and self._is_strangers(row):
+        if (
+            body is None
+            and asked_only
+            and found is not None
+            and attempt.kind is AttemptKind.DELETE
+            and self._is_strangers(row)
+        ):
             message = f"{row.key} was changed by somebody else, so it is not deleted; `rayfs ls` shows it again"
             self.state.event(now, "warning", "foreign-object", message)
             self._forget(row)
@@ -426,7 +439,9 @@ class Reconciler:
         return row.known is not None and row.known.file_id is None
 
     def _stranger(self, row: KeyRow, body: FileBody, now: float) -> None:
-        """Somebody else's object is at the key: replaced only if the file was made to overwrite, and never in silence."""
+        """Somebody else's object is at the key: replaced only if the file was made to overwrite, and never in
+        silence.
+        """
         if body.overwrite:
             message = f"an object that RayFS did not write is at {row.key}; it is being replaced as the writer asked"
             self.state.event(now, "warning", "foreign-object", message, path=self.state.path(row.wanted or 0))
@@ -475,4 +490,3 @@ class Reconciler:
                 upload.failed(part)
             if upload.finishing and row.attempt is not None and row.attempt.persister == incarnation:
                 self._give_up_upload(row, "the persister died while completing the upload", now)
-

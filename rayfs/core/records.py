@@ -29,7 +29,9 @@ class Table(StrEnum):
 
 @dataclass(slots=True)
 class FileBody:
-    """What makes an inode a file. ``generation`` is 0 until it is published. ``crc`` None: only the under store knows it."""
+    """What makes an inode a file. ``generation`` is 0 until it is published. ``crc`` None: only the under store knows
+    it.
+    """
 
     state: FileState
     options: WriteOptions
@@ -66,8 +68,8 @@ class Inode:
 class OpenFile:
     """A file that is being written: its future inode id and body, and the path it asks for.
 
-    ``allocated``: blocks below this index may exist on workers. ``given_up``: written through, and its writer was told that it
-    failed while a request to the under store was still unanswered.
+    ``allocated``: blocks below this index may exist on workers. ``given_up``: written through, and its writer was told
+    that it failed while a request to the under store was still unanswered.
     """
 
     id: int

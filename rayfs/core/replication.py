@@ -1,8 +1,8 @@
 """Workers come, report and go; blocks with too few live replicas get more, those with too many get fewer.
 
-Repair is planned by risk (fewest live copies first, dirty before cached) and limited per node; the source is always a live replica.
-Nothing is dropped, trimmed or repaired within the grace period after a restart of the master. Invariants: a trim never touches
-a block that has no more live replicas than it needs; orders name the replica number.
+Repair is planned by risk (fewest live copies first, dirty before cached) and limited per node; the source is always a
+live replica. Nothing is dropped, trimmed or repaired within the grace period after a restart of the master. Invariants:
+a trim never touches a block that has no more live replicas than it needs; orders name the replica number.
 """
 
 from __future__ import annotations
@@ -214,7 +214,9 @@ class Replication:
             if not isinstance(receipt, Receipt):
                 self._next_repair[block] = now + 1.0
             elif body is not None and block not in self.state.blocks.under:
-                detail = f"block {block.index} on n{call.worker.node_id[:6]}, {self.state.blocks.live_count(block)} copies"
+                detail = (
+                    f"block {block.index} on n{call.worker.node_id[:6]}, {self.state.blocks.live_count(block)} copies"
+                )
                 self.state.note(block.file_id, body, FileEvent.REPAIRED, now, detail)
 
     def _trim(self) -> None:
@@ -227,7 +229,7 @@ class Replication:
             holders = self.state.blocks.holders(block)
             if any((block, node) in self.dropping for node in holders):
                 continue
-            fullest = sorted(holders, key=lambda node: self._fullness(node), reverse=True)
+            fullest = sorted(holders, key=self._fullness, reverse=True)
             for node in fullest[: len(holders) - need.most]:
                 self.dropping.add((block, node))
                 orders.setdefault(node, []).append(DropReplica(block, held[node].number))

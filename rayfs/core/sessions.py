@@ -1,7 +1,8 @@
 """Requests are executed once: per session, the answers that the client has not confirmed yet, kept durably.
 
-A repeat is answered from here. A sequence that is confirmed already, or a session nobody knows, is refused and never executed: a
-delayed duplicate of a delete must not hit a newer file. Bounds: ``SESSIONS`` sessions, ``OUTSTANDING`` answers in each.
+A repeat is answered from here. A sequence that is confirmed already, or a session nobody knows, is refused and never
+executed: a delayed duplicate of a delete must not hit a newer file. Bounds: ``SESSIONS`` sessions, ``OUTSTANDING``
+answers in each.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Sessions:
         self._changed(self.records[session])
 
     def replay(self, request: Request, now: float) -> Answer | None:
-        """The answer this request already has, or None when it is to be executed; raises ``RequestRefused``, ``UnknownSession``."""
+        """The answer this request already has, or None when it is to be executed; raises ``RequestRefused``,
+        ``UnknownSession``.
+        """
         record = self.records.get(request.session)
         if record is None:
             raise UnknownSession(f"unknown session {request.session}: nothing was executed; connect again")
@@ -49,7 +52,7 @@ class Sessions:
             return decode(known)
         if request.sequence <= record.confirmed:
             raise RequestRefused(
-                f"request {request.sequence} of session {request.session} was confirmed already and is not executed again"
+                f"request {request.sequence} of session {request.session} was confirmed already; it is not executed again"
             )
         if len(record.answers) - max(0, request.confirmed - record.confirmed) >= OUTSTANDING:
             raise RequestRefused(f"session {request.session} has {OUTSTANDING} unconfirmed answers; confirm some first")
@@ -77,7 +80,13 @@ def _plain(answer: Answer) -> object:
         case RayFSError():
             return ["error", type(answer).__name__, answer.message, answer.path]
         case OpenedFile():
-            return ["opened", answer.file_id, answer.block_size, answer.write_type.value, _plain_targets(answer.targets)]
+            return [
+                "opened",
+                answer.file_id,
+                answer.block_size,
+                answer.write_type.value,
+                _plain_targets(answer.targets),
+            ]
         case BlockTargets():
             return ["targets", _plain_targets(answer.targets)]
         case tuple():

@@ -1,7 +1,8 @@
 """Frozen pictures of the cluster that the master publishes once a second; CLI and console stand on them.
 
 Everything is a plain value that encodes to JSON; bytes and seconds are numbers, ids are full Ray node ids. Lists are
-bounded (``LIST_LIMIT``), their totals are in ``Totals``, so the cost of a snapshot does not grow with the number of files.
+bounded (``LIST_LIMIT``), their totals are in ``Totals``, so the cost of a snapshot does not grow with the number of
+files.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class NodeRow:
 
 @dataclass(frozen=True, slots=True)
 class PersistRow:
-    """One key that the under store does not hold as wanted. ``kind``: upload, copy, delete. ``state``: waiting, running, failed."""
+    """One key that the under store does not hold as wanted. ``kind``: upload, copy, delete. ``state``: waiting,
+    running, failed.
+    """
 
     path: str
     key: str

@@ -1,7 +1,8 @@
 """The master's whole state, and the few ways in which it changes.
 
-Decisions live in the modules around it (``writing``, ``tree``, ``reconcile``, ``replication``); this one keeps what they share consistent: a file's
-state changes only through ``transition``, and every durable record that changed is in ``changes`` at the end of an event.
+Decisions live in the modules around it (``writing``, ``tree``, ``reconcile``, ``replication``); this one keeps what
+they share consistent: a file's state changes only through ``transition``, and every durable record that changed is in
+``changes`` at the end of an event.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ class Counters:
 
 @dataclass
 class State:
-    """Everything the core knows. ``strict`` turns an illegal transition into an exception (tests) instead of a parked file."""
+    """Everything the core knows. ``strict`` turns an illegal transition into an exception (tests) instead of a parked
+    file.
+    """
 
     epoch: int
     rng: random.Random
@@ -231,7 +234,9 @@ class State:
         self._step(file_id, body, event, now, detail)
 
     def transition(self, file_id: int, body: FileBody, event: FileEvent, now: float, detail: str = "") -> None:
-        """The only way in which a file's state changes: checks the table, keeps the history, the totals and the needs."""
+        """The only way in which a file's state changes: checks the table, keeps the history, the totals and the
+        needs.
+        """
         before = body.state
         after = self._step(file_id, body, event, now, detail)
         if after is not before:

@@ -1,7 +1,8 @@
 """Files that are written through: published once the under store has them, and their writers wait for it.
 
-Invariant: what the writer is told is true. A definite refusal ends the write; while a request is unanswered the file stays until that
-is settled, also when its writer's patience has ended, and the key is then driven back to what the namespace says.
+Invariant: what the writer is told is true. A definite refusal ends the write; while a request is unanswered the file
+stays until that is settled, also when its writer's patience has ended, and the key is then driven back to what the
+namespace says.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ class ThroughWrites:
         """Upload before publication. One such file per key at a time: the next one waits its turn."""
         key = paths.key_of(opened.path)
         row = self.state.rows.get(key)
-        if row is not None and row.wanted is not None and row.wanted != opened.id and row.wanted in self.state.open_files:
+        if (
+            row is not None
+            and row.wanted is not None
+            and row.wanted != opened.id
+            and row.wanted in self.state.open_files
+        ):
             self.queue.append(opened.id)
             return
         existing = self.state.namespace.find(opened.path)
@@ -53,7 +59,9 @@ class ThroughWrites:
         try:
             if opened.given_up and not self._only_stored(existing):
                 # Its writer was told that it failed, and what the namespace has can be put back.
-                raise UnderStoreError(f"{opened.path} reached the under store after its writer had given up", opened.path)
+                raise UnderStoreError(
+                    f"{opened.path} reached the under store after its writer had given up", opened.path
+                )
             answer: Published | RayFSError = self.publication.publish(opened, FileEvent.PUBLISH_STORED, now)
             if opened.body.options.write_type is WriteType.THROUGH and not opened.body.options.replication_min:
                 self.publication.drop_blocks(self.state.block_ids(opened.id, opened.body))

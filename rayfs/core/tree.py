@@ -1,7 +1,7 @@
 """What clients do to the namespace besides writing files: directories, renames, deletes, persist, free, pins, levels.
 
-Each method is one request: it checks everything first and then changes the state, so that a refusal leaves nothing behind. A
-directory operation first takes in the children that only the under store knows (``MetadataNeeded``).
+Each method is one request: it checks everything first and then changes the state, so that a refusal leaves nothing
+behind. A directory operation first takes in the children that only the under store knows (``MetadataNeeded``).
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Tree:
         return self.state.namespace.get(path)
 
     def need_metadata(self, path: str) -> None:
-        """Raise ``MetadataNeeded`` if the deepest existing ancestor may have children that only the under store knows."""
+        """Raise ``MetadataNeeded`` if the deepest existing ancestor may have children that only the under store
+        knows.
+        """
         node = self.state.namespace.root
         for ancestor in paths.parents(path)[1:]:
             below = self.state.namespace.child(node, paths.split(ancestor)[1])
@@ -158,23 +160,25 @@ class Tree:
         if existing is None:
             self.need_metadata(target)
         replaced = self._check_replaced(inode, existing, target, operation.overwrite)
-        parent = self.state.namespace.find(paths.split(target)[0])
-        if parent is not None and not parent.is_directory:
-            raise NotADirectory(f"{paths.split(target)[0]} is a file; choose another target", target)
         moves = [(below, self.state.namespace.path_of(below)) for below in self.state.namespace.walk(inode)]
-        if target != source and any(len(target) + len(old) - len(source) > paths.MAX_KEY_BYTES for _, old in moves):
-            for _, old in moves:
-                paths.check_storable(target + old[len(source) :], self.state.limits.prefix_bytes)
-        if existing is not None:
-            if existing.is_directory:
-                self.state.namespace.unlink(existing, now)
-            else:
-                self.publication.unlink_file(existing, now, f"replaced by {source}", vacate=False)
-        directory, name = self.state.namespace.ensure_parent(target, now, self.state.new_id)
-        self.state.namespace.move(inode, directory, name, now)
+        longest = max((old for _, old in moves), key=lambda old: len(old.encode()))
+        paths.check_storable(target + longest[len(source) :], self.state.limits.prefix_bytes)
+        self._link_at(inode, existing, target, now)
         for below, old in moves:
             if below.body is not None:
                 self._renamed(below, below.body, old, replaced if below is inode else None, now)
+
+    def _link_at(self, inode: Inode, existing: Inode | None, target: str, now: float) -> None:
+        """Put the inode in the place of what is at the target; raises before anything is changed."""
+        parent = self.state.namespace.find(paths.split(target)[0])
+        if parent is not None and not parent.is_directory:
+            raise NotADirectory(f"{paths.split(target)[0]} is a file; choose another target", target)
+        if existing is not None and existing.is_directory:
+            self.state.namespace.unlink(existing, now)
+        elif existing is not None:
+            self.publication.unlink_file(existing, now, "replaced by a rename", vacate=False)
+        directory, name = self.state.namespace.ensure_parent(target, now, self.state.new_id)
+        self.state.namespace.move(inode, directory, name, now)
 
     def _check_replaced(self, inode: Inode, existing: Inode | None, target: str, overwrite: bool) -> Stored | None:
         if existing is None or existing is inode:
@@ -235,7 +239,9 @@ class Tree:
         return [(inode, inode.body) for inode in self.state.namespace.walk(top) if inode.body is not None]
 
     def persist(self, operation: Persist, now: float) -> int:
-        """Ask that everything at or below the path goes to the under store now. Returns the files that were asked for."""
+        """Ask that everything at or below the path goes to the under store now. Returns the files that were asked
+        for.
+        """
         asked = 0
         for inode, body in self._files(operation.path):
             if body.state not in (FileState.CACHED, FileState.DIRTY):
@@ -254,7 +260,9 @@ class Tree:
         return asked
 
     def free(self, operation: Free, now: float) -> int:
-        """Drop the cached copies of persisted files. A dirty one is refused, with force too, before anything is dropped."""
+        """Drop the cached copies of persisted files. A dirty one is refused, with force too, before anything is
+        dropped.
+        """
         top = self.find(operation.path)
         if top.is_directory and not operation.recursive:
             path = self.state.namespace.path_of(top)
@@ -263,7 +271,9 @@ class Tree:
         for inode, body in files:
             path = self.state.namespace.path_of(inode)
             if body.state is not FileState.PERSISTED:
-                raise Busy(f"{path} is {body.state.value.lower()} and its copies are the only ones; persist it first", path)
+                raise Busy(
+                    f"{path} is {body.state.value.lower()} and its copies are the only ones; persist it first", path
+                )
             if inode.pinned and not operation.force:
                 raise Busy(f"{path} is pinned; unpin it, or free it with force", path)
         freed: list[BlockId] = []
@@ -302,7 +312,14 @@ class Tree:
                 raise InvalidArgument(f"max {high} is below min {low}; raise one or lower the other")
             old = body.options
             body.options = WriteOptions(
-                old.write_type, old.durable, low, high, old.shortfall, old.write_wait_s, old.persist_wait_s, old.block_size
+                old.write_type,
+                old.durable,
+                low,
+                high,
+                old.shortfall,
+                old.write_wait_s,
+                old.persist_wait_s,
+                old.block_size,
             )
             self.state.transition(inode.id, body, FileEvent.CLIENT_CHANGE, now, f"replication min {low} max {high}")
             self.state.blocks.recheck_all(self.state.block_ids(inode.id, body))

@@ -87,7 +87,11 @@ class Views:
         age = None if body.dirty_since is None else max(0.0, now - body.dirty_since)
         if row is None:
             return PersistStatus(age_s=age)
-        due = row.next_at if body.state is not FileState.DIRTY or body.persist_at is None else max(row.next_at, body.persist_at)
+        due = (
+            row.next_at
+            if body.state is not FileState.DIRTY or body.persist_at is None
+            else max(row.next_at, body.persist_at)
+        )
         never = body.state is FileState.DIRTY and body.persist_at is None
         waiting = None if row.attempt is not None or never else max(0.0, due - now)
         return PersistStatus(row.attempts, row.last_error, waiting, age)
@@ -102,7 +106,9 @@ class Views:
         names = sorted(name for name in self.state.namespace.children[inode.id] if name > operation.after)
         limit = max(1, min(operation.limit, 10_000))
         children = self.state.namespace.children[inode.id]
-        entries = [self.status(self.state.namespace.inodes[children[name]], now, blocks=False) for name in names[:limit]]
+        entries = [
+            self.status(self.state.namespace.inodes[children[name]], now, blocks=False) for name in names[:limit]
+        ]
         return Listing(tuple(entries), more=len(names) > limit)
 
     def read_plan(self, path: str) -> ReadPlan:
@@ -121,7 +127,8 @@ class Views:
             length=body.length,
             block_size=body.options.block_size,
             blocks=tuple(
-                ReadBlock(i, b, self.state.addresses(self.state.blocks.holders(i))) for i, b in zip(ids, body.blocks, strict=True)
+                ReadBlock(i, b, self.state.addresses(self.state.blocks.holders(i)))
+                for i, b in zip(ids, body.blocks, strict=True)
             ),
             stored=body.stored if body.state is FileState.PERSISTED else None,
             missing_nodes=tuple(missing),
@@ -165,7 +172,7 @@ class Views:
     def _existing(self, path: str) -> str:
         """A path that is in the namespace, or whose removal the under store has not seen yet."""
         path = paths.normalize(path)
-        if self.state.namespace.find(path) is None:
-            if not any(paths.is_within(paths.path_of(key), path) for key in self.state.rows):
-                self.tree.find(path)
+        known = self.state.namespace.find(path) is not None
+        if not known and not any(paths.is_within(paths.path_of(key), path) for key in self.state.rows):
+            self.tree.find(path)
         return path

@@ -1,9 +1,9 @@
 """The write path: from ``create`` to the moment at which a file may be acknowledged.
 
-A file that is being written is an ``OpenFile`` that nobody else sees. Publication needs, for each block, N distinct nodes whose
-workers answered themselves (seal, store or copy) to this master; where N cannot be had the shortfall policy decides: written
-through (published once the under store has it) or refused. Invariant: nothing is published with less, and a file that is not
-published leaves no replica and no row behind.
+A file that is being written is an ``OpenFile`` that nobody else sees. Publication needs, for each block, N distinct
+nodes whose workers answered themselves (seal, store or copy) to this master; where N cannot be had the shortfall policy
+decides: written through (published once the under store has it) or refused. Invariant: nothing is published with less,
+and a file that is not published leaves no replica and no row behind.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ from rayfs.errors import (
 MAX_BLOCKS = 1 << 20
 """Blocks of one file; with blocks of 64 MiB that is 64 TiB."""
 
-NO_WORKERS = "no worker is alive, so there is nowhere to keep the bytes; `rayfs status` shows the nodes, `rayfs start` starts workers"
+NO_WORKERS = (
+    "no worker is alive, so there is nowhere to keep the bytes; `rayfs status` shows the nodes, `rayfs start` starts "
+    "workers"
+)
 
 
 @dataclass(slots=True)
@@ -128,16 +131,21 @@ class Writing:
         ahead = max(1, min(request.blocks_ahead, 16))
         self.state.open_files[file_id] = OpenFile(file_id, path, body, request.writer_node, now, now, allocated=ahead)
         self.state.body_changed(file_id)
-        targets = [self._promise(nodes, options.block_size)]
-        for _ in range(1, ahead):
-            targets.append(self._promise(self._more(options, request.writer_node), options.block_size))
+        more = [self._more(options, request.writer_node) for _ in range(1, ahead)]
+        targets = [self._promise(chosen, options.block_size) for chosen in (nodes, *more)]
         return OpenedFile(file_id, options.block_size, options.write_type, tuple(targets))
 
-    def _more(self, options: WriteOptions, writer: str, avoid: frozenset[str] = frozenset(), less: int = 0) -> list[str]:
+    def _more(
+        self, options: WriteOptions, writer: str, avoid: frozenset[str] = frozenset(), less: int = 0
+    ) -> list[str]:
         wanted = max(1, options.replicas_at_close) - less
         rooms = self.state.rooms()
         nodes = choose(rooms, wanted, size=options.block_size, rng=self.state.rng, first=writer, avoid=avoid)
-        return nodes if len(nodes) == wanted else choose(rooms, wanted, size=0, rng=self.state.rng, first=writer, avoid=avoid)
+        return (
+            nodes
+            if len(nodes) == wanted
+            else choose(rooms, wanted, size=0, rng=self.state.rng, first=writer, avoid=avoid)
+        )
 
     def _promise(self, nodes: list[str], size: int) -> tuple[WorkerAddress, ...]:
         for node in nodes:
@@ -148,7 +156,9 @@ class Writing:
         """Targets for more blocks, or the ones still missing for a block whose workers failed."""
         opened = self._open(request.file_id, now)
         if not 0 < request.count <= 64 or not 0 <= request.first_index <= MAX_BLOCKS - request.count:
-            raise InvalidArgument(f"blocks {request.first_index}+{request.count} cannot be: a file has at most {MAX_BLOCKS}")
+            raise InvalidArgument(
+                f"blocks {request.first_index}+{request.count} cannot be: a file has at most {MAX_BLOCKS}"
+            )
         opened.allocated = max(opened.allocated, request.first_index + request.count)
         incarnations = {n.worker.incarnation: n.node_id for n in self.state.nodes.values() if n.worker is not None}
         avoid = frozenset(incarnations[i] for i in (*request.avoid, *request.keep) if i in incarnations)
@@ -165,7 +175,9 @@ class Writing:
     def _open(self, file_id: int, now: float) -> OpenFile:
         opened = self.state.open_files.get(file_id)
         if opened is None or opened.body.state is FileState.GONE:
-            raise LeaseLost(f"file {file_id:x} is not open any more: its lease ended or it was abandoned; write it again")
+            raise LeaseLost(
+                f"file {file_id:x} is not open any more: its lease ended or it was abandoned; write it again"
+            )
         opened.heard = now
         return opened
 
@@ -201,7 +213,7 @@ class Writing:
             body.length = sum(block.length for block in written)
             body.crc = file_crc(body.blocks)
             self.state.transition(opened.id, body, FileEvent.SEAL, now, f"{len(written)} blocks, {body.length} bytes")
-            # Not written down: after a crash the writer's repeat begins from OPEN just as well, without one more fsync here.
+            # Not written down: after a crash the writer's repeat begins from OPEN just as well, and an fsync is saved.
             self.state.changes.pop((Table.OPEN_FILES, str(opened.id)), None)
         completion = self._completion(opened, batch, 0, now)
         by_worker: dict[WorkerAddress, list[SealBlock]] = {}
@@ -238,7 +250,11 @@ class Writing:
                     size = sum(len(file.body) for file in operation.files)
                     chosen[at] = self._targets(path, options, size, operation.writer_node)
                 if chosen[at][0] is not options and chosen[at][0].write_type is WriteType.THROUGH:
-                    options = self._shortfall(path, options, len(self.state.rooms())) if at[1] is not WriteType.THROUGH else options
+                    options = (
+                        self._shortfall(path, options, len(self.state.rooms()))
+                        if at[1] is not WriteType.THROUGH
+                        else options
+                    )
             except RayFSError as error:
                 batch.finish(position, error, self.state.effects)
                 continue
@@ -326,13 +342,17 @@ class Writing:
     def _replace(self, completion: Completion, opened: OpenFile, block: BlockId, wanted: int, now: float) -> bool:
         """Have another worker hold the block; False when the completion ended instead."""
         have = completion.confirmed.get(block, {})
-        avoid = set(have) | {n.node_id for n in self.state.nodes.values() if n.worker and n.worker.incarnation in completion.failed}
+        avoid = set(have) | {
+            n.node_id for n in self.state.nodes.values() if n.worker and n.worker.incarnation in completion.failed
+        }
         rooms = self.state.rooms()
         order = completion.orders[block]
         nodes = choose(rooms, wanted - len(have), size=order.length, rng=self.state.rng, avoid=avoid)
         source = next(iter(have.values()), None)
         if (source is None and completion.small is None) or (not nodes and not have):
-            error = DataUnavailable(f"no worker holds block {block} of {opened.path} any more; write the file again", opened.path)
+            error = DataUnavailable(
+                f"no worker holds block {block} of {opened.path} any more; write the file again", opened.path
+            )
             self._fail(completion, opened, error, now)
             return False
         if len(nodes) < wanted - len(have):
@@ -343,7 +363,9 @@ class Writing:
                 return False
             self._advance(completion, now)
             return False
-        self.state.note(opened.id, opened.body, FileEvent.REPLACE_HOLDER, now, f"block {block.index} to {len(nodes)} more")
+        self.state.note(
+            opened.id, opened.body, FileEvent.REPLACE_HOLDER, now, f"block {block.index} to {len(nodes)} more"
+        )
         for worker in self.state.addresses(nodes):
             if completion.small is not None:
                 self._ask(completion, worker, "put_sealed", [completion.small])

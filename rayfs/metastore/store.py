@@ -1,8 +1,8 @@
 """One database: the records, and one row that says whose they are (cluster id, epoch, commit sequence, schema version).
 
-SQLite runs in WAL mode with ``synchronous=FULL``: a commit is fsynced when it returns (SQLite documentation, "PRAGMA synchronous").
-Each commit checks the epoch row, which fences an old master on any database. Errors: ``NoSpace`` for a full disk,
-``MetastoreDamaged`` for one that cannot be trusted, ``Fenced`` for a commit of an old master.
+SQLite runs in WAL mode with ``synchronous=FULL``: a commit is fsynced when it returns (SQLite documentation, "PRAGMA
+synchronous"). Each commit checks the epoch row, which fences an old master on any database. Errors: ``NoSpace`` for a
+full disk, ``MetastoreDamaged`` for one that cannot be trusted, ``Fenced`` for a commit of an old master.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Metastore:
     # --- opening -----------------------------------------------------------------------------------------------------
 
     def open(self) -> tuple[str, int, int]:
-        """Open or make the database and take the next epoch: returns cluster id, epoch and the last commit's sequence."""
+        """Open or make the database and take the next epoch: returns cluster id, epoch and the last commit's
+        sequence.
+        """
         self.close()
         with self._translated():
             self._connection = self._engine.connect()

@@ -44,10 +44,10 @@ def uploads(world: World, key: str) -> list[object]:
 @pytest.mark.scenario("W1")
 def test_a_file_is_dirty_at_close_and_persisted_later() -> None:
     world = World()
-    world.store_fault = lambda order: Unanswered("held shut")
+    world.store_fault = lambda _: Unanswered("held shut")
     world.write("/a", b"x", durable=2)
     assert state_of(world, "/a") is PersistenceState.TO_BE_PERSISTED
-    world.store_fault = lambda order: None
+    world.store_fault = lambda _: None
     world.pass_time(120)
     assert state_of(world, "/a") is PersistenceState.PERSISTED
     assert world.objects["a"][1] == b"x"
@@ -75,15 +75,16 @@ def test_an_answer_that_is_delivered_twice_changes_nothing() -> None:
 @pytest.mark.scenario("P2")
 def test_a_failing_store_is_tried_for_ever_with_a_bounded_pause_and_a_visible_reason() -> None:
     world = World(limits=Limits(retry_max_s=60.0))
-    world.store_fault = lambda order: Refused("500 out of order")
+    world.store_fault = lambda _: Refused("500 out of order")
     world.write("/a", b"x")
     world.pass_time(3600, step=5)
     status = world.core.query(GetStatus("/a"), world.now)
     assert isinstance(status, FileStatus)
     assert status.persist.attempts > 50
     assert status.persist.last_error == "500 out of order"
-    assert status.persist.next_attempt_s is not None and status.persist.next_attempt_s <= 60
-    world.store_fault = lambda order: None
+    assert status.persist.next_attempt_s is not None
+    assert status.persist.next_attempt_s <= 60
+    world.store_fault = lambda _: None
     world.pass_time(61)
     assert state_of(world, "/a") is PersistenceState.PERSISTED
 
@@ -156,7 +157,7 @@ def test_a_file_written_over_a_renamed_one_waits_until_its_bytes_were_copied_awa
     world.write("/a", b"new")
     world.pass_time(5)
     assert world.objects["a"][1] == b"old"
-    world.store_fault = lambda order: None
+    world.store_fault = lambda _: None
     world.pass_time(120)
     assert {key: body for key, (_, body, _) in world.objects.items()} == {"a": b"new", "b": b"old"}
 
@@ -231,7 +232,8 @@ def test_a_strangers_object_is_not_overwritten_by_a_file_that_was_to_be_new() ->
     world.pass_time(20)
     assert world.objects["a"][1] == b"theirs"
     status = world.core.query(GetStatus("/a"), world.now)
-    assert isinstance(status, FileStatus) and "did not write" in str(status.persist.last_error)
+    assert isinstance(status, FileStatus)
+    assert "did not write" in str(status.persist.last_error)
     del world.objects["a"]
     world.pass_time(120)
     assert world.objects["a"][1] == b"ours"
@@ -254,13 +256,13 @@ def test_a_file_that_was_in_the_store_before_is_listed_overwritten_and_removed()
 @pytest.mark.scenario("E3")
 def test_a_dirty_file_cannot_be_freed_with_force_either_and_a_persisted_one_can() -> None:
     world = World()
-    world.store_fault = lambda order: Unanswered("held shut")
+    world.store_fault = lambda _: Unanswered("held shut")
     answer = world.write("/a", b"x", durable=2)
     assert isinstance(answer, Published)
     assert isinstance(world.do(Free("/a")), Busy)
     assert isinstance(world.do(Free("/a", force=True)), Busy)
     assert len(world.holders(answer.file_id)) == 2
-    world.store_fault = lambda order: None
+    world.store_fault = lambda _: None
     world.pass_time(120)
     assert world.do(Free("/a")) == 1
     assert world.holders(answer.file_id) == set()
@@ -270,7 +272,7 @@ def test_progress_counts_dirty_files_and_changes_below_a_path() -> None:
     world = World()
     world.write("/in/a", b"x")
     world.pass_time(1)
-    world.store_fault = lambda order: Unanswered("held shut")
+    world.store_fault = lambda _: Unanswered("held shut")
     world.write("/in/b", b"12345")
     world.do(Remove("/in/a"))
     world.write("/out", b"x")
@@ -283,11 +285,11 @@ def test_progress_counts_dirty_files_and_changes_below_a_path() -> None:
 @pytest.mark.scenario("P11")
 def test_a_throttled_store_lowers_everybodys_rate_and_the_rate_recovers() -> None:
     world = World()
-    world.store_fault = lambda order: Refused("503 SlowDown", throttled=True)
+    world.store_fault = lambda _: Refused("503 SlowDown", throttled=True)
     for number in range(20):
         world.write(f"/{number}", b"x")
     assert world.core.reconciler.queue.window < 2
-    world.store_fault = lambda order: None
+    world.store_fault = lambda _: None
     world.pass_time(120)
     for number in range(100):
         world.write(f"/more{number}", b"x")

@@ -102,7 +102,8 @@ def test_a_repeated_create_rename_and_small_write_give_the_same_answer(crashed: 
     if crashed:
         crash(world)
     again = world.send(create)
-    assert isinstance(again, OpenedFile) and again == opened
+    assert isinstance(again, OpenedFile)
+    assert again == opened
     assert world.send(small) == answers
     assert world.send(rename) is None
     assert isinstance(world.core.query(GetStatus("/s"), world.now), FileNotFound)
@@ -122,15 +123,16 @@ def test_after_a_crash_the_dirty_are_persisted_and_the_persisted_are_not_sent_ag
     for number in range(50):
         world.write(f"/done{number}", b"x")
     world.pass_time(5)
-    world.store_fault = lambda order: Unanswered("held shut")
+    world.store_fault = lambda _: Unanswered("held shut")
     for number in range(50):
         world.write(f"/dirty{number}", b"y", durable=2)
-    world.store_fault = lambda order: None
+    world.store_fault = lambda _: None
     world.requests.clear()
     crash(world)
     world.pass_time(120)
     assert len(world.objects) == 100
-    assert not [o for o in world.requests if isinstance(o, PutObject) and o.key.startswith("done")]
+    assert not [o for o in world.requests if isinstance(o, PutObject)
+    assert o.key.startswith("done")]
 
 
 @pytest.mark.scenario("P3")
@@ -152,7 +154,7 @@ def test_an_upload_that_landed_while_the_master_was_away_is_not_sent_again() -> 
 @pytest.mark.scenario("M5")
 def test_a_file_whose_only_holder_is_dead_is_lost_after_the_grace_period_and_not_before() -> None:
     world = World(nodes=3)
-    world.store_fault = lambda order: Unanswered("held shut")
+    world.store_fault = lambda _: Unanswered("held shut")
     answer = world.write("/a", b"x", durable=1)
     assert isinstance(answer, Published)
     (holder,) = world.holders(answer.file_id)

@@ -12,7 +12,7 @@ from rayfs.core.orders import DropReplica, Unanswered
 
 
 def shut(world: World) -> None:
-    world.store_fault = lambda order: Unanswered("held shut")
+    world.store_fault = lambda _: Unanswered("held shut")
 
 
 def state_of(world: World, path: str) -> PersistenceState:
@@ -34,7 +34,7 @@ def test_a_dirty_file_is_brought_back_to_its_level_each_time_a_holder_dies() -> 
     shut(world)
     file_id = written(world)
     for _ in range(3):
-        world.kill(sorted(world.holders(file_id))[0])
+        world.kill(min(world.holders(file_id)))
         world.pass_time(3)
         assert len(world.holders(file_id, 0)) == len(world.holders(file_id, 1)) == 3
 
@@ -66,7 +66,8 @@ def test_a_file_without_a_live_copy_is_lost_by_name_and_heals_when_a_holder_come
         world.run()
     assert state_of(world, "/a") is PersistenceState.LOST
     snapshot = world.core.snapshot(world.now)
-    assert snapshot.totals.state == "lost" and [row.path for row in snapshot.lost] == ["/a"]
+    assert snapshot.totals.state == "lost"
+    assert [row.path for row in snapshot.lost] == ["/a"]
     world.report_all()
     assert state_of(world, "/a") is PersistenceState.TO_BE_PERSISTED
 
@@ -111,7 +112,7 @@ def test_a_late_drop_does_not_hit_a_repaired_copy() -> None:
     world = World()
     shut(world)
     file_id = written(world)
-    worker = world.workers[sorted(world.holders(file_id))[0]]
+    worker = world.workers[min(world.holders(file_id))]
     block = next(iter(worker.held))
     old = worker.held[block][0]
     worker.put(block, worker.held[block][1])

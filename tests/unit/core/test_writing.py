@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from core_world import MIB, World, write_files
 
 from rayfs.core.control import PENDING
 from rayfs.core.effects import CallWorker
@@ -10,8 +11,6 @@ from rayfs.core.model import PersistenceState
 from rayfs.core.operations import AbandonFile, CompleteFile, GetStatus, Published
 from rayfs.core.orders import Answered, FoundObject, Refused, Unanswered
 from rayfs.errors import DataUnavailable, FileExists, LeaseLost, ReplicationShortfall, UnderStoreError
-
-from core_world import MIB, World, write_files
 
 
 def status(world: World, path: str) -> object:
@@ -101,7 +100,8 @@ def test_of_two_writers_that_may_not_overwrite_one_wins_and_the_other_is_told() 
     world = World()
     first = world.open_blocks("/a", [b"1" * MIB], overwrite=False)
     second = world.open_blocks("/a", [b"2" * MIB], overwrite=False)
-    assert isinstance(first, tuple) and isinstance(second, tuple)
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
     assert isinstance(world.do(CompleteFile(*second)), Published)
     assert isinstance(world.do(CompleteFile(*first)), FileExists)
     assert not world.core.state.open_files
@@ -112,7 +112,8 @@ def test_an_overwriting_writer_replaces_the_whole_file_with_a_later_generation()
     world = World()
     first = world.write("/a", b"one")
     second = world.write("/a", b"two")
-    assert isinstance(first, Published) and isinstance(second, Published)
+    assert isinstance(first, Published)
+    assert isinstance(second, Published)
     assert second.generation > first.generation
     world.pass_time(2)
     assert world.objects["a"][1] == b"two"
@@ -135,10 +136,10 @@ def test_a_definite_refusal_of_the_store_ends_a_through_write_and_publishes_noth
     world = World()
     world.write("/a", b"old")
     world.pass_time(1)
-    world.store_fault = lambda order: Refused("403 AccessDenied")
+    world.store_fault = lambda _: Refused("403 AccessDenied")
     answer = world.write("/a", b"new", write_type=write_type)
     assert isinstance(answer, UnderStoreError)
-    world.store_fault = lambda order: None
+    world.store_fault = lambda _: None
     world.pass_time(120)
     assert world.objects["a"][1] == b"old"
     assert world.core.state.rows == {}
@@ -165,7 +166,8 @@ def test_a_through_write_whose_answer_was_lost_is_settled_and_published() -> Non
     assert isinstance(next(iter(world.replies.values())), tuple)
     assert world.objects["a"][1] == b"new"
     answer = status(world, "/a")
-    assert getattr(answer, "length") == 3 and getattr(answer, "persistence_state") is PersistenceState.PERSISTED
+    assert answer.length == 3
+    assert answer.persistence_state is PersistenceState.PERSISTED
 
 
 @pytest.mark.scenario("W3")
@@ -189,8 +191,8 @@ def test_an_answer_with_another_checksum_is_not_persisted_and_is_tried_again() -
     world.write("/a", b"x", durable=2)
     world.pass_time(1)
     answer = status(world, "/a")
-    assert getattr(answer, "persistence_state") is PersistenceState.TO_BE_PERSISTED
-    assert "checksum" in getattr(answer, "persist").last_error
-    world.store_fault = lambda order: None
+    assert answer.persistence_state is PersistenceState.TO_BE_PERSISTED
+    assert "checksum" in answer.persist.last_error
+    world.store_fault = lambda _: None
     world.pass_time(120)
-    assert getattr(status(world, "/a"), "persistence_state") is PersistenceState.PERSISTED
+    assert status(world, "/a").persistence_state is PersistenceState.PERSISTED
