@@ -52,7 +52,7 @@ class Sessions:
             return decode(known)
         if request.sequence <= record.confirmed:
             raise RequestRefused(
-                f"request {request.sequence} of session {request.session} was confirmed already; it is not executed again"
+                f"request {request.sequence} of session {request.session} was confirmed already and is not repeated"
             )
         if len(record.answers) - max(0, request.confirmed - record.confirmed) >= OUTSTANDING:
             raise RequestRefused(f"session {request.session} has {OUTSTANDING} unconfirmed answers; confirm some first")
