@@ -14,9 +14,11 @@ processes).
     ├── InvalidArgument (ValueError)            ├── WaitTimedOut (TimeoutError)  retryable
     │   ├── InvalidPath                         ├── ClusterUnreachable (ConnectionError)  retryable
     │   └── InvalidProperty                     ├── RequestRefused  EPERM
-    ├── Busy  EBUSY                             └── LeaseLost  ESTALE
+    ├── Busy  EBUSY                             │   └── UnknownSession
+    └── LeaseLost  ESTALE
 
-Invariant: a message of a retryable error contains ``RAYFS_RETRYABLE``, which Ray Data's ``retried_io_errors`` can match.
+Invariant: a message of a retryable error contains ``RAYFS_RETRYABLE``, which Ray Data's ``retried_io_errors`` can
+match.
 """
 
 from __future__ import annotations
@@ -157,9 +159,15 @@ class ClusterUnreachable(RayFSError, ConnectionError):
 
 
 class RequestRefused(RayFSError):
-    """Refused as unsafe or as stale: a session that is unknown, a request already confirmed, a prefix owned by another."""
+    """Refused as unsafe or as stale: a session that is unknown, a request already confirmed, a prefix owned by
+    another.
+    """
 
     code = errno.EPERM
+
+
+class UnknownSession(RequestRefused):
+    """The master does not know the client's session; nothing was executed."""
 
 
 class LeaseLost(RayFSError):

@@ -59,9 +59,8 @@ class Calls:
         """The worker's receipts (None: no answer), and why its process is dead, if it is."""
         try:
             handle = await self.handle(call.worker.actor_name)
-            answer = await asyncio.wait_for(
-                getattr(handle, call.verb).remote(self._epoch, call.orders), _patience(call)
-            )
+            async with asyncio.timeout(_patience(call)):  # no task of its own, as wait_for makes one: the hot path
+                answer = await getattr(handle, call.verb).remote(self._epoch, call.orders)
         except (ActorDiedError, ValueError) as problem:
             self._handles.pop(call.worker.actor_name, None)
             return None, f"its process died ({type(problem).__name__})"
@@ -78,7 +77,8 @@ class Calls:
         name = call.persister.actor_name
         try:
             handle = await self.handle(name)
-            return await asyncio.wait_for(handle.perform.remote(self._epoch, call.order), STORE_S), None
+            async with asyncio.timeout(STORE_S):
+                return await handle.perform.remote(self._epoch, call.order), None
         except (RayActorError, ValueError) as problem:
             self._handles.pop(name, None)
             died = None if type(problem) is RayActorError else f"the persister died ({type(problem).__name__})"

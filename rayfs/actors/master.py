@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import random
+import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -23,9 +24,21 @@ import rayfs
 from rayfs.actors.calls import Calls
 from rayfs.actors.committer import Committer
 from rayfs.actors.fleet import Fleet
+from rayfs.core import paths
 from rayfs.core.control import PENDING, Core
 from rayfs.core.effects import CallPersister, CallWorker, Effect, MetadataNeeded, Reply
-from rayfs.core.operations import AwaitPersisted, Persist, PersistProgress, PropertyValue, Query, Request
+from rayfs.core.operations import (
+    AwaitPersisted,
+    GetStatus,
+    ListDirectory,
+    MetadataLoad,
+    OpenForRead,
+    Persist,
+    PersistProgress,
+    PropertyValue,
+    Query,
+    Request,
+)
 from rayfs.core.orders import ReportAnswer, WorkerReport
 from rayfs.core.picture import Facts
 from rayfs.core.state import Limits
@@ -49,6 +62,7 @@ def limits_from(properties: Mapping[str, PropertyValue], under_store: str) -> Li
         value = properties.get(key)
         return default if value is None else float(value)
 
+    bandwidth = number("rayfs.persist.bandwidth", -1)
     prefix = under_store.partition("://")[2].partition("/")[2]
     return Limits(
         heartbeat_timeout_s=number("rayfs.master.worker.suspect.timeout", base.heartbeat_timeout_s),
@@ -59,6 +73,7 @@ def limits_from(properties: Mapping[str, PropertyValue], under_store: str) -> Li
         persist_concurrency=int(number("rayfs.persist.concurrency", base.persist_concurrency)),
         retry_initial_s=number("rayfs.persist.retry.initial", base.retry_initial_s),
         retry_max_s=number("rayfs.persist.retry.max", base.retry_max_s),
+        persist_bytes_per_s=bandwidth if bandwidth >= 0 else None,
         part_size=int(number("rayfs.persist.part.size.bytes", base.part_size)),
         multipart=under_store.startswith("s3:"),
         prefix_bytes=len(prefix.encode()) + 1 if under_store.startswith("s3:") else 0,
@@ -77,6 +92,8 @@ class Master:
         head_node_id: str,
         gcs_persistent: bool,
     ) -> None:
+        # The commit thread takes turns with the event loop: Python's 5 ms between them would be most of a small write.
+        sys.setswitchinterval(0.0005)
         self._properties = dict(properties)
         self._under_store = under_store
         self._head_node_id = head_node_id
@@ -270,6 +287,10 @@ class Master:
             return problem
 
     async def _query(self, query: Query) -> object:
+        if isinstance(query, GetStatus | ListDirectory | OpenForRead) and query.load is MetadataLoad.ALWAYS:
+            problem = await self._list_again(query)
+            if problem is not None:
+                return problem
         while True:
             try:
                 answer = self._core.query(query, self._now())
@@ -280,6 +301,16 @@ class Master:
                     return problem
         await self._durable()
         return answer
+
+    async def _list_again(self, query: GetStatus | ListDirectory | OpenForRead) -> RayFSError | None:
+        """The directory a query is about, as the under store has it now."""
+        path = paths.normalize(query.path)
+        inode = self._core.state.namespace.find(path)
+        directory = path if inode is not None and inode.is_directory else paths.split(path)[0]
+        known = self._core.state.namespace.find(directory)
+        if known is None or not known.is_directory:
+            return None
+        return await self._load(MetadataNeeded(directory, recursive=False))
 
     async def _await_persisted(self, query: AwaitPersisted) -> object:
         until = time.monotonic() + min(query.timeout_s, LONGEST_WAIT_S)

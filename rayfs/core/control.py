@@ -189,11 +189,11 @@ class Core:
         try:
             match query:
                 case GetStatus():
-                    return self.views.status(self.tree.find(query.path), now)
+                    return self.views.status(self.tree.find(query.path, query.load), now)
                 case ListDirectory():
                     return self.views.listing(query, now)
                 case OpenForRead():
-                    return self.views.read_plan(query.path)
+                    return self.views.read_plan(query)
                 case GetHistory():
                     return self.views.history(query.path)
                 case GetPathProperties():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from rayfs.core.model import Block, BlockId, BlockSum, FileStatus, PersistenceState, Stored, WorkerAddress, WriteType
@@ -256,11 +257,20 @@ class Request:
 # --- queries ---------------------------------------------------------------------------------------------------------
 
 
+class MetadataLoad(StrEnum):
+    """When the under store is asked what it holds: once per directory, at each query, or never."""
+
+    ONCE = "ONCE"
+    ALWAYS = "ALWAYS"
+    NEVER = "NEVER"
+
+
 @dataclass(frozen=True, slots=True)
 class GetStatus:
     """Answer: ``FileStatus`` or ``FileNotFound``."""
 
     path: str
+    load: MetadataLoad = MetadataLoad.ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +282,7 @@ class ListDirectory:
     path: str
     after: str = ""
     limit: int = 10_000
+    load: MetadataLoad = MetadataLoad.ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +298,7 @@ class OpenForRead:
     """Answer: ``ReadPlan``."""
 
     path: str
+    load: MetadataLoad = MetadataLoad.ONCE
 
 
 @dataclass(frozen=True, slots=True)

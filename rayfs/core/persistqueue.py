@@ -27,6 +27,8 @@ class PersistQueue:
         self.limits = limits
         self.persisters = persisters
         self.window = float(limits.persist_concurrency)
+        self._allowance = limits.persist_bytes_per_s or 0.0
+        self._refilled = 0.0
         self._later: list[tuple[float, str]] = []
         self._ready: list[tuple[Risk, str]] = []
         self._queued: set[str] = set()
@@ -54,8 +56,21 @@ class PersistQueue:
         self._queued.discard(key)
         return key
 
+    def refill(self, now: float) -> None:
+        """Time has passed: the bandwidth limit allows more, at most one second's worth at once (a token bucket)."""
+        rate = self.limits.persist_bytes_per_s
+        if rate is not None:
+            self._allowance = min(rate, self._allowance + rate * max(0.0, now - self._refilled))
+            self._refilled = now
+
+    def spend(self, size: int) -> None:
+        """``size`` bytes are on their way; a request larger than the bucket is paid for by the wait after it."""
+        self._allowance -= size
+
     def slots(self) -> int:
         """Requests that may be started now."""
+        if self.limits.persist_bytes_per_s is not None and self._allowance <= 0:
+            return 0
         running = sum(persister.running for persister in self.persisters.values())
         free = self.limits.persist_concurrency * len(self.persisters) - running
         allowed = max(1, int(self.window * len(self.persisters))) - running

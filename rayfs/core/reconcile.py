@@ -138,6 +138,7 @@ class Reconciler:
 
     def dispatch(self, now: float) -> None:
         """Send what may be sent now."""
+        self.queue.refill(now)
         for key in self.queue.now_due(now):
             if (row := self.state.rows.get(key)) is not None:
                 self.schedule(row, now)
@@ -245,6 +246,8 @@ class Reconciler:
 
     def _call(self, persister: Persister, order: StoreOrder) -> None:
         persister.running += 1
+        if isinstance(order, PutObject | SendPart):
+            self.queue.spend(order.length)
         self.state.effects.append(CallPersister(persister.address, order))
 
     def _nodes_of(self, file_id: int, body: FileBody) -> dict[str, int]:

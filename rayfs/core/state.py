@@ -57,6 +57,7 @@ class Limits:
     multipart: bool = True
     prefix_bytes: int = 0
     files_max: int = 10_000_000
+    persist_bytes_per_s: float | None = None
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from rayfs.core.model import BlockId, Stored, WriteOptions, WriteType
 from rayfs.core.operations import (
     Free,
     MakeDirectory,
+    MetadataLoad,
     Persist,
     Pin,
     Remove,
@@ -50,13 +51,14 @@ class Tree:
 
     # --- finding -----------------------------------------------------------------------------------------------------
 
-    def find(self, path: str) -> Inode:
+    def find(self, path: str, load: MetadataLoad = MetadataLoad.ONCE) -> Inode:
         """The inode at a path; asks for the under store's listing where only that can tell."""
         path = paths.normalize(path)
         inode = self.state.namespace.find(path)
         if inode is not None:
             return inode
-        self.need_metadata(path)
+        if load is not MetadataLoad.NEVER:
+            self.need_metadata(path)
         return self.state.namespace.get(path)
 
     def need_metadata(self, path: str) -> None:
@@ -85,6 +87,8 @@ class Tree:
         top = self.state.namespace.find(directory)
         if top is None or not top.is_directory:
             return
+        if top.loaded and not recursive:
+            self._refresh(top, entries, now)
         for entry in entries:
             name = entry.name.rstrip("/")
             if name:
@@ -93,6 +97,25 @@ class Tree:
             if inode.is_directory and not inode.loaded:
                 inode.loaded = True
                 self.state.inode_changed(inode)
+
+    def _refresh(self, directory: Inode, entries: Sequence[StoreEntry], now: float) -> None:
+        """A directory is listed again: files that others changed or removed there leave the namespace.
+
+        Only files whose bytes are the store's alone: what RayFS has in its cache or on its way is left to the
+        reconciler. The new form of a changed one comes in with the rest of the listing.
+        """
+        listed = {entry.name: entry.etag for entry in entries}
+        for name, child in list(self.state.namespace.children[directory.id].items()):
+            inode = self.state.namespace.inodes[child]
+            body = inode.body
+            if body is None or body.state is not FileState.PERSISTED or body.stored is None:
+                continue
+            key = paths.key_of(self.state.namespace.path_of(inode))
+            if body.stored.key != key or key in self.state.rows or listed.get(name) == body.stored.etag:
+                continue
+            message = f"{paths.path_of(key)} was changed or removed in the under store by somebody else"
+            self.state.event(now, "warning", "foreign-object", message, path=paths.path_of(key))
+            self.publication.unlink_file(inode, now, "changed in the under store", vacate=False)
 
     def _take_entry(self, directory: str, name: str, entry: StoreEntry, recursive: bool, now: float) -> None:
         try:

@@ -16,6 +16,8 @@ from rayfs.core.operations import (
     AwaitPersisted,
     ListDirectory,
     Listing,
+    MetadataLoad,
+    OpenForRead,
     PersistProgress,
     PropertyValue,
     ReadBlock,
@@ -98,10 +100,10 @@ class Views:
 
     def listing(self, operation: ListDirectory, now: float) -> Listing:
         """One page of a directory's children by name; a file lists itself."""
-        inode = self.tree.find(operation.path)
+        inode = self.tree.find(operation.path, operation.load)
         if not inode.is_directory:
             return Listing((self.status(inode, now, blocks=False),), more=False)
-        if not inode.loaded:
+        if not inode.loaded and operation.load is not MetadataLoad.NEVER:
             self.tree.need_metadata(self.state.namespace.path_of(inode).rstrip("/") + "/*")
         names = sorted(name for name in self.state.namespace.children[inode.id] if name > operation.after)
         limit = max(1, min(operation.limit, 10_000))
@@ -111,9 +113,9 @@ class Views:
         ]
         return Listing(tuple(entries), more=len(names) > limit)
 
-    def read_plan(self, path: str) -> ReadPlan:
+    def read_plan(self, operation: OpenForRead) -> ReadPlan:
         """Where a file's bytes are now."""
-        inode = self.tree.find(path)
+        inode = self.tree.find(operation.path, operation.load)
         path = self.state.namespace.path_of(inode)
         body = inode.body
         if body is None:

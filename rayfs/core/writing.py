@@ -41,6 +41,7 @@ from rayfs.errors import (
     FileExists,
     InvalidArgument,
     LeaseLost,
+    NoSpace,
     RayFSError,
     ReplicationShortfall,
 )
@@ -84,6 +85,12 @@ class Writing:
         path = paths.normalize(path)
         paths.check_storable(path, self.state.limits.prefix_bytes)
         self.state.namespace.check_parents(path)
+        if self.state.counters.files + len(self.state.open_files) >= self.state.limits.files_max:
+            raise NoSpace(
+                f"the namespace holds {self.state.limits.files_max} files, its bound: remove some, or start the "
+                "cluster with a larger rayfs.master.files.max",
+                path,
+            )
         if not overwrite and self.state.namespace.find(path) is not None:
             raise FileExists(f"{path} exists already; remove it, or write with overwrite (-f at the shell)", path)
         return path, write_options(merged(request.properties, self.state.path_properties, path))

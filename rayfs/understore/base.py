@@ -1,9 +1,9 @@
 """What the rest of RayFS needs of an under store.
 
-Keys are full keys below the store's own prefix, without a leading slash (``out/a.parquet``); a store adds its prefix itself.
-Each method sends one request (or a bounded few) and never retries. Errors: ``UnderStoreError`` for a definite refusal
-(with ``PreconditionFailed`` and ``Throttled`` apart), ``UnderStoreUnavailable`` where no answer came and a write may
-still take effect, ``FileNotFound`` for a missing key on read.
+Keys are full keys below the store's own prefix, without a leading slash (``out/a.parquet``); a store adds its prefix
+itself. Each method sends one request (or a bounded few) and never retries. Errors: ``UnderStoreError`` for a definite
+refusal (with ``PreconditionFailed`` and ``Throttled`` apart), ``UnderStoreUnavailable`` where no answer came and a
+write may still take effect, ``FileNotFound`` for a missing key on read.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class UnderStore(Protocol):
     ) -> FoundObject:
         """Write a whole object from ``body``'s buffers joined, without copying large ones; the store verifies ``crc``.
 
-        Bytes that do not have ``length`` and ``crc`` are refused here, before anything is sent (``UnderStoreError``); so it is
-        with ``send_part``. What comes back is the store's word, which the caller compares with its own.
+        Bytes that do not have ``length`` and ``crc`` are refused here, before anything is sent (``UnderStoreError``);
+        so it is with ``send_part``. What comes back is the store's word, which the caller compares with its own.
         """
         ...
 
@@ -114,8 +114,9 @@ class UnderStore(Protocol):
     def list(self, prefix: str, *, recursive: bool = False, token: str | None = None) -> ListingPage:
         """Objects below ``prefix`` (empty or ending in ``/``): its direct children and common prefixes, or all.
 
-        RayFS's own ``.rayfs/`` is left out at the root. Names are relative to ``prefix``, in the order of their bytes; a common
-        prefix ends in ``/``, and a marker object for the directory itself (``prefix``) has the empty name.
+        RayFS's own ``.rayfs/`` is left out at the root. Names are relative to ``prefix``, in the order of their
+        bytes; a common prefix ends in ``/``, and a marker object for the directory itself (``prefix``) has the empty
+        name.
         """
         ...
 

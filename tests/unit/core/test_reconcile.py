@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from core_world import MIB, World
 
-from rayfs.core.effects import CallPersister
+from rayfs.core.effects import CallPersister, MetadataNeeded
 from rayfs.core.model import FileStatus, PersistenceState
 from rayfs.core.operations import (
     AwaitPersisted,
     Free,
     GetStatus,
+    ListDirectory,
+    Listing,
     Persist,
     PersistProgress,
     Published,
@@ -296,3 +298,27 @@ def test_a_throttled_store_lowers_everybodys_rate_and_the_rate_recovers() -> Non
     world.pass_time(60)
     assert world.core.reconciler.queue.window > 4
     assert len(world.objects) == 120
+
+
+def test_a_bandwidth_limit_spreads_uploads_over_time() -> None:
+    world = World(limits=Limits(persist_bytes_per_s=1000.0))
+    for number in range(10):
+        world.write(f"/{number}", b"x" * 1000)
+    world.pass_time(4)
+    assert 3 <= len(world.objects) <= 6
+    world.pass_time(20)
+    assert len(world.objects) == 10
+
+
+def test_a_listing_taken_again_drops_what_others_removed_and_takes_in_what_they_changed() -> None:
+    world = World(persisting=False)
+    for name in ("gone", "changed", "same"):
+        world.put_object(f"d/{name}", b"1", None)
+    for directory in ("/", "/d"):
+        world.core.take_listing(MetadataNeeded(directory, recursive=False), world.listing(directory, False), world.now)
+    del world.objects["d/gone"]
+    world.put_object("d/changed", b"22", None)
+    world.core.take_listing(MetadataNeeded("/d", recursive=False), world.listing("/d", False), world.now)
+    listing = world.core.query(ListDirectory("/d"), world.now)
+    assert isinstance(listing, Listing)
+    assert [(entry.path, entry.length) for entry in listing.entries] == [("/d/changed", 2), ("/d/same", 1)]
