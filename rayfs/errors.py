@@ -26,7 +26,7 @@ from __future__ import annotations
 import errno
 from typing import Any, ClassVar
 
-RETRYABLE_TOKEN = "RAYFS_RETRYABLE"
+RETRYABLE_TOKEN = "RAYFS_RETRYABLE"  # noqa: S105  # a token in messages, not a secret
 
 
 class RayFSError(OSError):

@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 BUCKET = "cluster-tests"
+STORE_BYTES = 256 << 20
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Clusters:
     """
 
     endpoint: str
+    server: SeaweedServer
     running: LocalCluster | None = None
     _close: list[Callable[[], None]] = field(default_factory=list)
 
@@ -44,17 +47,22 @@ class Clusters:
             self.running = self.start(nodes=4)
         return self.running
 
-    def start(self, nodes: int, **config: Any) -> LocalCluster:
+    def start(self, nodes: int, object_store_memory: int = STORE_BYTES, **config: Any) -> LocalCluster:
         self.end()
         cluster = LocalCluster(
             nodes=nodes,
             # A prefix of its own: another cluster's is refused.
             under_store=f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}",
+            object_store_memory=object_store_memory,
             config={"rayfs.underfs.s3.endpoint": self.endpoint, **config},
         )
         cluster.__enter__()
         self._close.append(cluster.close)
         return cluster
+
+    def store(self, cluster: LocalCluster) -> Store:
+        """A plain look at a cluster's under store, past the proxy."""
+        return Store(self.server.client(), cluster)
 
     def end(self) -> None:
         self.running = None
@@ -81,8 +89,8 @@ def shared_proxy(server: SeaweedServer) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture(scope="session")
-def clusters(shared_proxy: FaultProxy) -> Iterator[Clusters]:
-    house = Clusters(shared_proxy.endpoint)
+def clusters(shared_proxy: FaultProxy, server: SeaweedServer) -> Iterator[Clusters]:
+    house = Clusters(shared_proxy.endpoint, server)
     yield house
     house.end()
 
@@ -121,6 +129,10 @@ class Store:
     def read(self, path: str) -> bytes:
         return self._client.get_object(Bucket=BUCKET, Key=self._prefix + path)["Body"].read()
 
+    def download(self, path: str, target: Path) -> None:
+        """One object into a local file, for those too large for memory."""
+        self._client.download_file(BUCKET, self._prefix + path, str(target))
+
     def names(self, directory: str) -> set[str]:
         """Names of all keys below a directory, relative to it."""
         prefix = self._prefix + directory.rstrip("/") + "/"
@@ -134,6 +146,6 @@ class Store:
 
 
 @pytest.fixture
-def store(server: SeaweedServer, cluster: LocalCluster) -> Store:
+def store(clusters: Clusters, cluster: LocalCluster) -> Store:
     """A plain look at the under store, past the proxy."""
-    return Store(server.client(), cluster)
+    return clusters.store(cluster)

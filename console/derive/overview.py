@@ -174,8 +174,8 @@ def space(snapshot: ClusterSnapshot, width: int) -> list[Line]:
 
 
 def _dirty_copies(snapshot: ClusterSnapshot) -> int:
-    """Bytes that dirty replicas take on the nodes, all copies counted."""
-    return sum(node.dirty_bytes for node in snapshot.nodes if node.state != "lost")
+    """Bytes that dirty replicas take on the nodes that capacity and use are counted of, all copies counted."""
+    return sum(node.dirty_bytes for node in snapshot.nodes if node.state in ("live", "draining"))
 
 
 def nodes(snapshot: ClusterSnapshot, width: int) -> list[Line]:

@@ -38,11 +38,13 @@ POLL_S = 10.0
 class Controls:
     """Needs ``connection``, ``_load`` and ``_strip_protocol`` of the file system that it is part of."""
 
-    _load: MetadataLoad
-
     @property
     def connection(self) -> Connection:
         """This process's connection to the cluster."""
+        raise NotImplementedError
+
+    @property
+    def _load(self) -> MetadataLoad:
         raise NotImplementedError
 
     @classmethod

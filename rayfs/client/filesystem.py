@@ -77,7 +77,7 @@ class RayFileSystem(Controls, AbstractFileSystem):  # type: ignore[misc]  # fssp
         )
 
     @property
-    def _load(self) -> MetadataLoad:  # type: ignore[override]  # read only here, and derived
+    def _load(self) -> MetadataLoad:
         return self._options.metadata_load
 
     @property

@@ -41,9 +41,10 @@ class BlockMap:
         self.over: dict[BlockId, int] = {}
         self.last_on: dict[BlockId, set[str]] = {}  # nodes whose replica went with them: named when data is missing
         self.dirty_on: dict[str, int] = {}  # bytes per node that only the cache has
+        self.sole_on: dict[str, int] = {}  # dirty blocks per node of which it has the only live replica
         self._needs = needs
         self._weigh = weigh
-        self._weighed: dict[BlockId, tuple[tuple[str, ...], int]] = {}
+        self._weighed: dict[BlockId, tuple[tuple[str, ...], str | None, int]] = {}
 
     def holders(self, block: BlockId) -> list[str]:
         """Nodes with a live replica, in a stable order."""
@@ -124,11 +125,19 @@ class BlockMap:
             self.over[block] = live
 
     def _count_dirty(self, block: BlockId) -> None:
-        nodes, size = self._weighed.pop(block, ((), 0))
+        nodes, sole, size = self._weighed.pop(block, ((), None, 0))
         for node in nodes:
             self.dirty_on[node] -= size
+        if sole is not None:
+            self.sole_on[sole] -= 1
         size = self._weigh(block)
-        if size and (nodes := tuple(self.replicas.get(block, ()))):
-            self._weighed[block] = (nodes, size)
-            for node in nodes:
-                self.dirty_on[node] = self.dirty_on.get(node, 0) + size
+        nodes = tuple(self.replicas.get(block, ()))
+        if not size or not nodes:
+            return
+        live = self.holders(block)
+        sole = live[0] if len(live) == 1 else None
+        self._weighed[block] = (nodes, sole, size)
+        for node in nodes:
+            self.dirty_on[node] = self.dirty_on.get(node, 0) + size
+        if sole is not None:
+            self.sole_on[sole] = self.sole_on.get(sole, 0) + 1

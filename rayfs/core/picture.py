@@ -29,6 +29,9 @@ from rayfs.core.state import Node, State
 RATE_WINDOW_S = 10.0
 """Seconds over which rates are smoothed (exponentially weighted)."""
 
+STANDSTILL_BYTES_PER_S = 4096.0
+"""Smoothed rate below which nothing moves: a weighted mean decays and never reaches zero."""
+
 DURABLE_ONE = (
     "some dirty files have a durable replication of 1 (the default, as in Alluxio): the loss of one node loses them "
     "until they are persisted; set rayfs.user.file.replication.durable=2 or more"
@@ -37,6 +40,11 @@ GCS_IN_MEMORY = (
     "Ray's control service keeps its state in memory: if it is lost, every node and all replicas go with it; "
     "start the cluster with `rayfs start`, or set RAY_gcs_storage=rocksdb on the head"
 )
+
+
+def some(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(slots=True)
@@ -79,6 +87,7 @@ class Picture:
         self.facts = facts
         self.started_at = started_at
         self.rates = Rates()
+        self._lost_since: dict[int, float] = {}
 
     def take(self, now: float) -> ClusterSnapshot:
         """The cluster now."""
@@ -158,35 +167,33 @@ class Picture:
     def _time_to_safe(self, dirty_bytes: int) -> float | None:
         if not dirty_bytes:
             return 0.0
-        return dirty_bytes / self.rates.persist_per_s if self.rates.persist_per_s > 1 else None
+        return dirty_bytes / self.rates.persist_per_s if self.rates.persist_per_s > STANDSTILL_BYTES_PER_S else None
 
     def _verdict(self, totals: Totals, now: float) -> tuple[str, tuple[str, ...]]:
         """One word and its reasons, the worst first: lost, at-risk, degraded, persisting, safe."""
         last_copy = sum(1 for live in self.state.blocks.under.values() if live == 1)
         found: list[tuple[str, str]] = []
         if totals.lost_files:
-            found.append(("lost", f"{totals.lost_files} files have blocks without a live copy"))
+            found.append(("lost", f"{some(totals.lost_files, 'file')} with blocks that have no live copy"))
         if last_copy:
-            found.append(("at-risk", f"{last_copy} blocks are down to one live copy and below their target"))
+            found.append(("at-risk", f"{some(last_copy, 'block')} down to one live copy and below the target"))
         if self.state.parked:
-            found.append(("at-risk", f"{len(self.state.parked)} files are parked after an unforeseen event"))
+            found.append(("at-risk", f"{some(len(self.state.parked), 'file')} parked after an unforeseen event"))
         if not totals.nodes.live:
             found.append(("at-risk", "no worker is alive"))
         if totals.under_replicated_blocks:
-            found.append(("degraded", f"{totals.under_replicated_blocks} blocks have fewer copies than their target"))
+            found.append(
+                ("degraded", f"{some(totals.under_replicated_blocks, 'block')} with fewer copies than the target")
+            )
         if totals.nodes.lost:
-            found.append(("degraded", f"{totals.nodes.lost} nodes are lost or silent"))
+            found.append(("degraded", f"{some(totals.nodes.lost, 'node')} lost or silent"))
         if totals.failed_persists:
-            found.append(("degraded", f"{totals.failed_persists} files could not be persisted at the last try"))
+            found.append(("degraded", f"{some(totals.failed_persists, 'file')} not persisted at the last try"))
         if self.state.in_grace(now):
             found.append(("degraded", "the master has restarted and waits for workers to register"))
         if totals.dirty_files or totals.pending_changes:
-            found.append(
-                (
-                    "persisting",
-                    f"{totals.dirty_files} dirty files and {totals.pending_changes} changes are to be persisted",
-                )
-            )
+            dirty, changes = some(totals.dirty_files, "dirty file"), some(totals.pending_changes, "change")
+            found.append(("persisting", f"{dirty} and {changes} to be persisted"))
         return (found[0][0], tuple(reason for _, reason in found)) if found else ("safe", ())
 
     # --- lists -------------------------------------------------------------------------------------------------------
@@ -198,12 +205,13 @@ class Picture:
         for block, live in self.state.blocks.under.items():
             if not live:
                 blocks_of.setdefault(block.file_id, []).append(block)
+        self._lost_since = {file_id: since for file_id, since in self._lost_since.items() if file_id in blocks_of}
         lost = []
         for file_id, blocks in islice(blocks_of.items(), LIST_LIMIT):
             body = self.state.body(file_id)
             if body is not None and self.state.is_lost(file_id, body, now):
                 nodes = sorted({node for block in blocks for node in self.state.blocks.last_on.get(block, ())})
-                since = min((n.lost_at for n in map(self.state.nodes.get, nodes) if n and n.lost_at), default=now)
+                since = self._lost_since.setdefault(file_id, now)
                 lost.append(LostRow(self.state.path(file_id) or "", body.length, max(0.0, now - since), tuple(nodes)))
         return tuple(lost)
 
@@ -213,11 +221,6 @@ class Picture:
             state = "lost"
         else:
             state = "suspect" if node.suspect else "draining" if node.draining else "live"
-        last = sum(
-            1
-            for b, live in self.state.blocks.under.items()
-            if live == 1 and node.node_id in self.state.blocks.replicas.get(b, ())
-        )
         return NodeRow(
             node_id=node.node_id,
             host=node.host,
@@ -230,7 +233,7 @@ class Picture:
             persister="up" if persister else "down",
             restarts=node.restarts,
             is_head=node.node_id == self.facts.head_node_id,
-            last_copies=last,
+            last_copies=self.state.blocks.sole_on.get(node.node_id, 0),
         )
 
     def _persists(self, rows: list[KeyRow], now: float) -> tuple[PersistRow, ...]:

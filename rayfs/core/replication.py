@@ -18,6 +18,9 @@ from rayfs.core.records import NodeRecord, Table
 from rayfs.core.state import Node, State
 from rayfs.errors import RayFSError
 
+FROZEN_S = 2.0
+"""Time between two ticks from which on the master itself must have been stopped; they come ten times a second."""
+
 REPAIRS_PER_TICK = 256
 """Bound on the repairs planned in one tick; more wait for the next."""
 
@@ -32,6 +35,7 @@ class Replication:
         self.dropping: set[tuple[BlockId, str]] = set()
         self.unknown: dict[tuple[BlockId, str], tuple[int, float]] = {}  # replica nobody knows -> number, since
         self._next_repair: dict[BlockId, float] = {}
+        self._ticked = 0.0
 
     # --- workers -----------------------------------------------------------------------------------------------------
 
@@ -136,7 +140,11 @@ class Replication:
     def tick(self, now: float) -> None:
         """Suspect the silent, repair what has too few, trim what has too many, drop what nobody knows."""
         limits = self.state.limits
+        gap = now - self._ticked if self._ticked else 0.0
+        self._ticked = now
         for node in self.state.nodes.values():
+            if gap > FROZEN_S:  # it was this process that did not listen: the workers are not to blame
+                node.heard += gap
             silent = now - node.heard
             if node.worker is not None and not node.suspect and silent > limits.heartbeat_timeout_s:
                 node.suspect = True

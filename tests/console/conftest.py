@@ -85,6 +85,14 @@ class Console:
         self.clock[0] += seconds
         self.app.redraw()
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let the app go on until it has come to rest where ``condition`` holds: a layout takes several rounds."""
+        for _ in range(500):
+            if condition():
+                return
+            await self.pilot.pause(0.01)
+        raise AssertionError(f"never came true; the screen is\n{self.text}")
+
     @property
     def text(self) -> str:
         return screen_text(self.app)

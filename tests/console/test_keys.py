@@ -205,9 +205,7 @@ async def test_a_narrow_screen_made_wide_shows_more_columns_on_the_same_row(cons
         chosen = console.table.selected.key
         assert "Parts" not in console.text
         await console.pilot.resize_terminal(120, 40)
-        await console.pilot.pause()
-        await console.pilot.pause()
-        assert "Parts" in console.text
+        await console.until(lambda: "Parts" in console.text)
         assert console.table.selected.key == chosen
 
 

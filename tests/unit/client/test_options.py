@@ -8,7 +8,8 @@ import pytest
 
 from rayfs.client.options import KEYWORDS, ClientOptions, by_key
 from rayfs.config import PROPERTIES
-from rayfs.core.options import BLOCK_SIZE, DURABLE, PERSIST_WAIT, WRITE_TYPE
+from rayfs.core.operations import MetadataLoad
+from rayfs.core.options import BLOCK_SIZE, DURABLE, LOAD_TYPE, PERSIST_WAIT, WRITE_TYPE
 from rayfs.errors import InvalidProperty
 
 
@@ -63,3 +64,8 @@ def test_what_was_not_given_is_left_to_the_paths_own_properties() -> None:
 def test_a_mapping_of_properties_is_a_configuration_that_keywords_win_over() -> None:
     options = ClientOptions.load({DURABLE: 2, WRITE_TYPE: "THROUGH"}, {"replication_durable": 3})
     assert options.of_call({}).overrides == {DURABLE: 3, WRITE_TYPE: "THROUGH"}
+
+
+def test_when_the_under_store_is_asked_is_the_clients_choice() -> None:
+    assert ClientOptions.load(None, {}).metadata_load is MetadataLoad.ONCE
+    assert ClientOptions.load({LOAD_TYPE: "always"}, {}).metadata_load is MetadataLoad.ALWAYS
