@@ -275,7 +275,9 @@ def _under_store_uri(given: str | None, settings: Settings) -> str:
 
 
 def _facts_of_nodes(timeout_s: float) -> list[NodeFacts]:
+    """What the nodes that answer say of themselves."""
     import ray
+    from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # A nested function travels by value, so that it also runs where rayfs is missing.
@@ -294,13 +296,19 @@ def _facts_of_nodes(timeout_s: float) -> list[NodeFacts]:
 
     live = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
     task = ray.remote(num_cpus=0, max_retries=0)(inspect)
-    asked = [
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+    asked = {
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(): node
         for node in live
-    ]
+    }
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
     configured = _gcs_storage_of_system_config()
     facts = []
-    for node, (version, directory, storage) in zip(live, ray.get(asked, timeout=timeout_s), strict=True):
+    for reference in answered:
+        node = asked[reference]
+        try:
+            version, directory, storage = ray.get(reference)
+        except RayError:
+            continue  # it died; Ray says so of a killed node only half a minute later
         is_head = "node:__internal_head__" in node["Resources"]
         address = node["NodeManagerAddress"]
         facts.append(NodeFacts(node["NodeID"], address, version, directory, configured or storage, is_head))

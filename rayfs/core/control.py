@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from rayfs.core.effects import CallWorker, Effect, MetadataNeeded, Reply
 from rayfs.core.model import PersisterAddress, WorkerAddress
+from rayfs.core.opening import Opening
 from rayfs.core.operations import (
     AbandonFile,
     AllocateBlocks,
@@ -86,7 +87,8 @@ class Core:
         self.publication = Publication(self.state, self.reconciler)
         self.through = ThroughWrites(self.state, self.publication, self.reconciler)
         self.reconciler.writers = self.through
-        self.writing = Writing(self.state, self.publication, self.through)
+        self.opening = Opening(self.state)
+        self.writing = Writing(self.state, self.opening, self.publication, self.through)
         self.replication = Replication(self.state, facts.cluster_id)
         self.tree = Tree(self.state, self.publication, self.reconciler)
         self.views = Views(self.state, self.tree)
@@ -146,9 +148,9 @@ class Core:
         operation = request.operation
         match operation:
             case CreateFile():
-                return self.writing.create(operation, now)
+                return self.opening.create(operation, now)
             case AllocateBlocks():
-                return self.writing.allocate(operation, now)
+                return self.opening.allocate(operation, now)
             case CompleteFile():
                 self.writing.complete(request, operation, now)
                 return PENDING
@@ -170,7 +172,7 @@ class Core:
             case AbandonFile():
                 self.writing.abandon(operation, now)
             case RenewLease():
-                self.writing.renew(operation.file_id, now)
+                self.opening.renew(operation.file_id, now)
             case MakeDirectory():
                 self.tree.make_directory(operation, now)
             case Rename():

@@ -10,26 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rayfs.core import paths
 from rayfs.core.batch import Batch
 from rayfs.core.blockmap import Replica
 from rayfs.core.checksum import file_crc
 from rayfs.core.effects import CallWorker, WorkerOrder, WorkerVerb
 from rayfs.core.lifecycle import FileEvent, FileState
-from rayfs.core.model import Block, BlockId, BlockSum, Shortfall, WorkerAddress, WriteOptions, WriteType
+from rayfs.core.model import Block, BlockId, BlockSum, WorkerAddress, WriteOptions, WriteType
+from rayfs.core.opening import Opening
 from rayfs.core.operations import (
     AbandonFile,
-    AllocateBlocks,
-    BlockTargets,
     CompleteFile,
-    CreateFile,
-    OpenedFile,
     Receipt,
     Request,
     SmallFile,
     WriteFiles,
 )
-from rayfs.core.options import merged, write_options
 from rayfs.core.orders import CopyBlock, DropReplica, PutSealed, SealBlock
 from rayfs.core.placement import choose
 from rayfs.core.publication import Publication
@@ -38,20 +33,8 @@ from rayfs.core.state import State
 from rayfs.core.through import ThroughWrites
 from rayfs.errors import (
     DataUnavailable,
-    FileExists,
     InvalidArgument,
-    LeaseLost,
-    NoSpace,
     RayFSError,
-    ReplicationShortfall,
-)
-
-MAX_BLOCKS = 1 << 20
-"""Blocks of one file; with blocks of 64 MiB that is 64 TiB."""
-
-NO_WORKERS = (
-    "no worker is alive, so there is nowhere to keep the bytes; `rayfs status` shows the nodes, `rayfs start` starts "
-    "workers"
 )
 
 
@@ -63,134 +46,27 @@ class Completion:
     batch: Batch
     position: int
     orders: dict[BlockId, SealBlock]
-    started: float
+    began: float
+    asked: float
     waiting: dict[str, set[BlockId]] = field(default_factory=dict)  # worker incarnation -> blocks it is to confirm
     confirmed: dict[BlockId, dict[str, WorkerAddress]] = field(default_factory=dict)  # block -> node -> worker
-    failed: set[str] = field(default_factory=set)  # incarnations that did not answer, or refused
+    refused: dict[str, RayFSError | None] = field(default_factory=dict)  # incarnation -> its definite no
+    silent: set[str] = field(
+        default_factory=set
+    )  # incarnations that did not answer in time, and still may hold the block
+    written: dict[BlockId, tuple[WorkerAddress, ...]] = field(default_factory=dict)  # by the writer's word
     small: PutSealed | None = None
 
 
 class Writing:
     """Open files and their completions."""
 
-    def __init__(self, state: State, publication: Publication, through: ThroughWrites) -> None:
+    def __init__(self, state: State, opening: Opening, publication: Publication, through: ThroughWrites) -> None:
         self.state = state
+        self.opening = opening
         self.publication = publication
         self.through = through
         self.completions: dict[int, Completion] = {}
-
-    # --- opening -----------------------------------------------------------------------------------------------------
-
-    def _prepare(self, path: str, overwrite: bool, request: CreateFile | WriteFiles) -> tuple[str, WriteOptions]:
-        path = paths.normalize(path)
-        paths.check_storable(path, self.state.limits.prefix_bytes)
-        self.state.namespace.check_parents(path)
-        if self.state.counters.files + len(self.state.open_files) >= self.state.limits.files_max:
-            raise NoSpace(
-                f"the namespace holds {self.state.limits.files_max} files, its bound: remove some, or start the "
-                "cluster with a larger rayfs.master.files.max",
-                path,
-            )
-        if not overwrite and self.state.namespace.find(path) is not None:
-            raise FileExists(f"{path} exists already; remove it, or write with overwrite (-f at the shell)", path)
-        return path, write_options(merged(request.properties, self.state.path_properties, path))
-
-    def _targets(self, path: str, options: WriteOptions, size: int, writer: str) -> tuple[WriteOptions, list[str]]:
-        """Nodes for a block of a new file, and the options that then hold (a shortfall may make it written through)."""
-        rooms = self.state.rooms()
-        if not rooms:
-            raise DataUnavailable(NO_WORKERS, path)
-        wanted = max(1, options.replicas_at_close)
-        nodes = choose(rooms, wanted, size=size, rng=self.state.rng, first=writer)
-        if len(nodes) < wanted and len(rooms) < wanted:
-            options = self._shortfall(path, options, len(rooms))
-            nodes = choose(rooms, 1, size=size, rng=self.state.rng, first=writer)
-        if len(nodes) < wanted and options.write_type is not WriteType.THROUGH:
-            # The figures of a second ago say that the stores are full: the workers have the last word.
-            nodes = choose(rooms, wanted, size=0, rng=self.state.rng, first=writer)
-        return options, nodes
-
-    def _shortfall(self, path: str, options: WriteOptions, have: int) -> WriteOptions:
-        need = options.replicas_at_close
-        if options.write_type is WriteType.MUST_CACHE or options.shortfall is Shortfall.FAIL:
-            raise ReplicationShortfall(
-                f"{path} is to have {need} replicas and only {have} nodes can take one: add nodes, lower "
-                "rayfs.user.file.replication.durable, or set rayfs.user.file.replication.shortfall=WRITE_THROUGH",
-                path,
-            )
-        return WriteOptions(
-            write_type=WriteType.THROUGH,
-            durable=options.durable,
-            replication_min=options.replication_min,
-            replication_max=options.replication_max,
-            shortfall=options.shortfall,
-            write_wait_s=options.write_wait_s,
-            persist_wait_s=options.persist_wait_s,
-            block_size=options.block_size,
-        )
-
-    def create(self, request: CreateFile, now: float) -> OpenedFile:
-        """Make a file that nobody else sees yet, durably, so that a restart of the master does not stop its writer."""
-        path, options = self._prepare(request.path, request.overwrite, request)
-        options, nodes = self._targets(path, options, options.block_size, request.writer_node)
-        file_id = self.state.new_id()
-        body = FileBody(FileState.OPEN, options, overwrite=request.overwrite)
-        ahead = max(1, min(request.blocks_ahead, 16))
-        self.state.open_files[file_id] = OpenFile(file_id, path, body, request.writer_node, now, now, allocated=ahead)
-        self.state.body_changed(file_id)
-        more = [self._more(options, request.writer_node) for _ in range(1, ahead)]
-        targets = [self._promise(chosen, options.block_size) for chosen in (nodes, *more)]
-        return OpenedFile(file_id, options.block_size, options.write_type, tuple(targets))
-
-    def _more(
-        self, options: WriteOptions, writer: str, avoid: frozenset[str] = frozenset(), less: int = 0
-    ) -> list[str]:
-        wanted = max(1, options.replicas_at_close) - less
-        rooms = self.state.rooms()
-        nodes = choose(rooms, wanted, size=options.block_size, rng=self.state.rng, first=writer, avoid=avoid)
-        return (
-            nodes
-            if len(nodes) == wanted
-            else choose(rooms, wanted, size=0, rng=self.state.rng, first=writer, avoid=avoid)
-        )
-
-    def _promise(self, nodes: list[str], size: int) -> tuple[WorkerAddress, ...]:
-        for node in nodes:
-            self.state.nodes[node].promised += size
-        return self.state.addresses(nodes)
-
-    def allocate(self, request: AllocateBlocks, now: float) -> BlockTargets:
-        """Targets for more blocks, or the ones still missing for a block whose workers failed."""
-        opened = self._open(request.file_id, now)
-        if not 0 < request.count <= 64 or not 0 <= request.first_index <= MAX_BLOCKS - request.count:
-            raise InvalidArgument(
-                f"blocks {request.first_index}+{request.count} cannot be: a file has at most {MAX_BLOCKS}"
-            )
-        opened.allocated = max(opened.allocated, request.first_index + request.count)
-        incarnations = {n.worker.incarnation: n.node_id for n in self.state.nodes.values() if n.worker is not None}
-        avoid = frozenset(incarnations[i] for i in (*request.avoid, *request.keep) if i in incarnations)
-        options = opened.body.options
-        targets = [
-            self._promise(
-                self._more(options, request.writer_node, avoid, len(request.keep) if request.count == 1 else 0),
-                options.block_size,
-            )
-            for _ in range(request.count)
-        ]
-        return BlockTargets(tuple(targets))
-
-    def _open(self, file_id: int, now: float) -> OpenFile:
-        opened = self.state.open_files.get(file_id)
-        if opened is None or opened.body.state is FileState.GONE:
-            raise LeaseLost(
-                f"file {file_id:x} is not open any more: its lease ended or it was abandoned; write it again"
-            )
-        opened.heard = now
-        return opened
-
-    def renew(self, file_id: int, now: float) -> None:
-        """The writer is alive."""
-        self._open(file_id, now)
 
     def abandon(self, request: AbandonFile, now: float) -> None:
         """The writer failed: nothing of the file stays."""
@@ -206,7 +82,7 @@ class Writing:
 
     def complete(self, request: Request, operation: CompleteFile, now: float) -> None:
         """Ask every holder to seal; the answer comes when the file is published, or cannot be."""
-        opened = self._open(operation.file_id, now)
+        opened = self.opening.opened(operation.file_id, now)
         batch = Batch(request.session, request.sequence, True, [None], 1)
         body = opened.body
         if body.state is FileState.THROUGH:  # a repeat after a restart of the master: wait for the same upload
@@ -223,6 +99,7 @@ class Writing:
             # Not written down: after a crash the writer's repeat begins from OPEN just as well, and an fsync is saved.
             self.state.changes.pop((Table.OPEN_FILES, str(opened.id)), None)
         completion = self._completion(opened, batch, 0, now)
+        completion.written = {BlockId(opened.id, block.index): block.workers for block in operation.blocks}
         by_worker: dict[WorkerAddress, list[SealBlock]] = {}
         for block in operation.blocks:
             for worker in block.workers:
@@ -239,7 +116,7 @@ class Writing:
             )
             for index, block in enumerate(body.blocks)
         }
-        completion = Completion(opened.id, batch, position, orders, now)
+        completion = Completion(opened.id, batch, position, orders, began=now, asked=now)
         self.completions[opened.id] = completion
         return completion
 
@@ -251,14 +128,14 @@ class Writing:
         chosen: dict[tuple[int, WriteType], tuple[WriteOptions, list[str]]] = {}
         for position, small in enumerate(operation.files):
             try:
-                path, options = self._prepare(small.path, small.overwrite, operation)
+                path, options = self.opening.prepare(small.path, small.overwrite, operation)
                 at = (options.replicas_at_close, options.write_type)
                 if at not in chosen:
                     size = sum(len(file.body) for file in operation.files)
-                    chosen[at] = self._targets(path, options, size, operation.writer_node)
+                    chosen[at] = self.opening.targets(path, options, size, operation.writer_node)
                 if chosen[at][0] is not options and chosen[at][0].write_type is WriteType.THROUGH:
                     options = (
-                        self._shortfall(path, options, len(self.state.rooms()))
+                        self.opening.shortfall(path, options, len(self.state.rooms()))
                         if at[1] is not WriteType.THROUGH
                         else options
                     )
@@ -269,7 +146,7 @@ class Writing:
             started.append(completion)
             if completion.small is None:
                 continue
-            for worker in self._promise(chosen[at][1], len(small.body)):
+            for worker in self.opening.promise(chosen[at][1], len(small.body)):
                 orders.setdefault(worker, []).append(completion.small)
                 completion.waiting.setdefault(worker.incarnation, set()).add(completion.small.seal.block)
         for worker, puts in orders.items():
@@ -321,8 +198,11 @@ class Writing:
             completion.waiting.get(call.worker.incarnation, set()).discard(block)
             if isinstance(receipt, Receipt) and receipt.incarnation == call.worker.incarnation:
                 completion.confirmed.setdefault(block, {})[call.worker.node_id] = call.worker
+                completion.silent.discard(call.worker.incarnation)
+            elif receipts is None and self.state.worker(call.worker.node_id) == call.worker:
+                completion.silent.add(call.worker.incarnation)
             else:
-                completion.failed.add(call.worker.incarnation)
+                completion.refused[call.worker.incarnation] = receipt if isinstance(receipt, RayFSError) else None
         for completion in touched.values():
             self._advance(completion, now)
 
@@ -347,29 +227,51 @@ class Writing:
                 return
 
     def _replace(self, completion: Completion, opened: OpenFile, block: BlockId, wanted: int, now: float) -> bool:
-        """Have another worker hold the block; False when the completion ended instead."""
+        """Have other workers hold the block; False when the completion ended instead."""
         have = completion.confirmed.get(block, {})
-        avoid = set(have) | {
-            n.node_id for n in self.state.nodes.values() if n.worker and n.worker.incarnation in completion.failed
-        }
-        rooms = self.state.rooms()
-        order = completion.orders[block]
-        nodes = choose(rooms, wanted - len(have), size=order.length, rng=self.state.rng, avoid=avoid)
+        missing = wanted - len(have)
         source = next(iter(have.values()), None)
-        if (source is None and completion.small is None) or (not nodes and not have):
-            error = DataUnavailable(
+        can_copy = source is not None or completion.small is not None
+        nodes = self._others(completion, block, missing) if can_copy else []
+        if len(nodes) < missing and completion.silent and now - completion.began < opened.body.options.write_wait_s:
+            # Silence is not a no: on a busy machine all of them may be slow, and asking twice does no harm.
+            completion.silent.clear()
+            again = [w for w in completion.written.get(block, ()) if self.state.worker(w.node_id) == w]
+            if not can_copy and again:
+                for worker in again:
+                    self._ask(completion, worker, "seal", [completion.orders[block]])
+                return True
+            nodes = self._others(completion, block, missing) if can_copy else []
+        if not can_copy or (not nodes and not have):
+            reason = next((error for error in completion.refused.values() if error is not None), None)
+            error = reason or DataUnavailable(
                 f"no worker holds block {block} of {opened.path} any more; write the file again", opened.path
             )
             self._fail(completion, opened, error, now)
             return False
-        if len(nodes) < wanted - len(have):
+        if len(nodes) < missing:
             try:
-                opened.body.options = self._shortfall(opened.path, opened.body.options, len(have) + len(nodes))
+                opened.body.options = self.opening.shortfall(opened.path, opened.body.options, len(have) + len(nodes))
             except RayFSError as error:
                 self._fail(completion, opened, error, now)
                 return False
             self._advance(completion, now)
             return False
+        self._hand_out(completion, opened, block, nodes, now)
+        return True
+
+    def _others(self, completion: Completion, block: BlockId, count: int) -> list[str]:
+        """Nodes that may take the block and have not been asked for it in vain."""
+        asked = set(completion.refused) | completion.silent
+        asked |= {incarnation for incarnation, blocks in completion.waiting.items() if block in blocks}
+        avoid = {n.node_id for n in self.state.nodes.values() if n.worker and n.worker.incarnation in asked}
+        avoid |= set(completion.confirmed.get(block, ()))
+        size = completion.orders[block].length
+        return choose(self.state.rooms(), count, size=size, rng=self.state.rng, avoid=avoid)
+
+    def _hand_out(self, completion: Completion, opened: OpenFile, block: BlockId, nodes: list[str], now: float) -> None:
+        """Order the block onto more nodes: the bytes themselves where the file is small, else a copy."""
+        source = next(iter(completion.confirmed.get(block, {}).values()), None)
         self.state.note(
             opened.id, opened.body, FileEvent.REPLACE_HOLDER, now, f"block {block.index} to {len(nodes)} more"
         )
@@ -377,8 +279,21 @@ class Writing:
             if completion.small is not None:
                 self._ask(completion, worker, "put_sealed", [completion.small])
             elif source is not None:
-                self._ask(completion, worker, "copy", [CopyBlock(order, source)])
-        return True
+                self._ask(completion, worker, "copy", [CopyBlock(completion.orders[block], source)])
+
+    def _help(self, completion: Completion, now: float) -> None:
+        """Somebody is slow: nodes that were not asked yet get the block too. The slow ones' answers still count."""
+        completion.asked = now
+        opened = self.state.open_files.get(completion.file_id)
+        if opened is None:
+            return
+        wanted = max(1, opened.body.options.replicas_at_close)
+        for block in completion.orders:
+            have = completion.confirmed.get(block, {})
+            if len(have) < wanted and (have or completion.small is not None):
+                nodes = self._others(completion, block, wanted - len(have))
+                if nodes:
+                    self._hand_out(completion, opened, block, nodes, now)
 
     def _fail(self, completion: Completion, opened: OpenFile, error: RayFSError, now: float) -> None:
         self._discard(opened, now, str(error))
@@ -404,14 +319,11 @@ class Writing:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Silent holders are replaced, dead leases end."""
+        """Slow holders get help, dead leases end."""
         limits = self.state.limits
         for completion in list(self.completions.values()):
-            if now - completion.started > limits.seal_timeout_s and any(completion.waiting.values()):
-                completion.failed.update(i for i, blocks in completion.waiting.items() if blocks)
-                completion.waiting.clear()
-                completion.started = now
-                self._advance(completion, now)
+            if now - completion.asked > limits.seal_timeout_s:
+                self._help(completion, now)
         for opened in list(self.state.open_files.values()):
             if opened.body.state is FileState.OPEN and now - opened.heard > limits.lease_max_s:
                 self._discard(opened, now, "its lease ended: the writer was silent for too long")

@@ -30,6 +30,14 @@ def test_starting_again_finds_the_cluster_running(cluster: LocalCluster) -> None
     assert (again.address, again.nodes, again.warnings) == (cluster.address, len(cluster.nodes), ())
 
 
+def test_a_node_that_was_killed_a_moment_ago_does_not_keep_the_cluster_from_starting(cluster: LocalCluster) -> None:
+    cluster.kill_node(max(cluster.nodes))
+
+    again = launch.start_on(cluster.address, cluster.settings.cluster(), under_store=cluster.under_store)
+
+    assert again.nodes == len(cluster.nodes)
+
+
 def test_a_running_cluster_is_not_started_with_another_store(cluster: LocalCluster, tmp_path: Path) -> None:
     with pytest.raises(RequestRefused, match="runs here already"):
         launch.start_on(cluster.address, cluster.settings.cluster(), under_store=tmp_path.as_uri())

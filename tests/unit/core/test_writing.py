@@ -10,7 +10,7 @@ from rayfs.core.effects import CallWorker
 from rayfs.core.model import PersistenceState
 from rayfs.core.operations import AbandonFile, CompleteFile, GetStatus, Published
 from rayfs.core.orders import Answered, FoundObject, Refused, Unanswered
-from rayfs.errors import DataUnavailable, FileExists, LeaseLost, ReplicationShortfall, UnderStoreError
+from rayfs.errors import DataUnavailable, FileExists, LeaseLost, NoSpace, ReplicationShortfall, UnderStoreError
 
 
 def status(world: World, path: str) -> object:
@@ -196,3 +196,45 @@ def test_an_answer_with_another_checksum_is_not_persisted_and_is_tried_again() -
     world.store_fault = lambda _: None
     world.pass_time(120)
     assert status(world, "/a").persistence_state is PersistenceState.PERSISTED
+
+
+def test_a_slow_holder_gets_help_from_a_node_that_was_not_asked_and_its_own_answer_still_counts() -> None:
+    world = World(nodes=4)
+    request = world.request(write_files(("/a", b"x"), durable=3))
+    assert world.core.execute(request, world.now) is PENDING
+    world.commit()
+    slow, *others = [effect for effect in world.pending if isinstance(effect, CallWorker)]
+    world.pending = list(others)
+    world.run()
+    assert world.replies == {}
+    world.pass_time(3)
+    assert world.replies
+    world.carry_out(slow)
+    world.pass_time(1)
+    assert len(world.holders(world.core.state.namespace.get("/a").id)) >= 1
+
+
+def test_when_every_holder_is_slow_they_are_asked_again_and_nothing_fails() -> None:
+    world = World(nodes=3)
+    silent = {"count": 6}
+    real = world._work
+
+    def slow(call: CallWorker) -> object:
+        if call.verb == "put_sealed" and silent["count"]:
+            silent["count"] -= 1
+            return None
+        return real(call)
+
+    world._work = slow  # type: ignore[assignment,method-assign]  # a fault for this test
+    answer = world.write("/a", b"x", durable=3)
+    assert isinstance(answer, Published)
+    assert len(world.holders(answer.file_id)) == 3
+
+
+def test_holders_that_refuse_end_the_write_with_their_own_reason() -> None:
+    world = World(nodes=2)
+    full = NoSpace("the share of this node is full")
+    world._work = lambda call: tuple(full for _ in call.orders)  # type: ignore[assignment,method-assign]  # a fault
+    answer = world.write("/a", b"x", durable=2)
+    assert isinstance(answer, NoSpace)
+    assert not world.core.state.open_files
