@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rayfs.core.checksum import CHUNK, block_crc, crc64
@@ -30,6 +31,9 @@ KEPT_BLOCKS = 2
 REPLANS = 4
 REPLAN_PAUSE_S = 0.5
 """How often, and how long apart, the master is asked again when no holder gave a block: a copy may just have moved."""
+
+RECOVERY_REPLANS = 40
+"""The same where the master knows no node that ever held the block: it has just started, and its workers report again."""
 
 STORE_WINDOW = 8 << 20
 """Bytes read ahead from the under store while a file that only it holds is read in order."""
@@ -160,17 +164,19 @@ class FileReader:
 
     def _find(self, index: int) -> _OpenBlock:
         """The block from a holder or the under store; asks the master again where neither has it."""
-        for again in range(REPLANS + 1):
-            if again:
-                self._pause(REPLAN_PAUSE_S)
-                if not self._refresh():
-                    break
+        for again in count(1):
             wanted = self.plan.blocks[index]
             found = self._from_holders(wanted, index)
             if found is not None:
                 return found
             if self.plan.stored is not None:
                 return self._from_store(self.plan.stored, wanted, index)
+            is_known = bool(wanted.holders or self.plan.missing_nodes)
+            if again > (REPLANS if is_known else RECOVERY_REPLANS):
+                break
+            self._pause(REPLAN_PAUSE_S)
+            if not self._refresh():
+                break
         missing = ", ".join(node[:6] for node in self.plan.missing_nodes) or "unknown"
         raise DataUnavailable(
             f"no live copy of block {index} of {self.plan.path} is left and the under store does not hold this file "

@@ -234,10 +234,16 @@ class Core:
     def worker_gone(self, worker: WorkerAddress, why: str, now: float) -> None:
         """A worker's process is dead."""
         self.replication.worker_gone(worker, why, now)
+        self.writing.worker_gone(worker, now)
+        self.reconciler.dispatch(now)
 
     def node_gone(self, node_id: str, now: float) -> None:
         """Ray's own view: the node is dead."""
+        worker = self.state.worker(node_id)
         self.replication.node_gone(node_id, now)
+        if worker is not None:
+            self.writing.worker_gone(worker, now)
+        self.reconciler.dispatch(now)
 
     # --- persisters --------------------------------------------------------------------------------------------------
 

@@ -206,6 +206,17 @@ class Writing:
         for completion in touched.values():
             self._advance(completion, now)
 
+    def worker_gone(self, worker: WorkerAddress, now: float) -> None:
+        """A worker died: what it had confirmed does not count any more, and nobody waits for it."""
+        for completion in list(self.completions.values()):
+            completion.waiting.pop(worker.incarnation, None)
+            completion.silent.discard(worker.incarnation)
+            completion.refused.setdefault(worker.incarnation, None)
+            for confirmed in completion.confirmed.values():
+                if confirmed.get(worker.node_id) == worker:
+                    del confirmed[worker.node_id]
+            self._advance(completion, now)
+
     def _register(self, block: BlockId, worker: WorkerAddress, receipt: Receipt) -> None:
         node = self.state.nodes.get(worker.node_id)
         if node is not None and node.worker is not None and node.worker.incarnation == worker.incarnation:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayfs.client.reading import REPLANS, FileReader, ReadableFile
+from rayfs.client.reading import RECOVERY_REPLANS, REPLANS, FileReader, ReadableFile
 from rayfs.core.checksum import CHUNK, block_crc, sum_block
 from rayfs.core.model import Block, BlockId, BlockSum, Stored, WorkerAddress
 from rayfs.core.operations import ReadBlock, ReadPlan
@@ -210,6 +210,14 @@ def test_without_a_copy_and_without_this_file_in_the_under_store_the_error_names
         reader(source, plan(A), [plan(A)] * REPLANS, pauses).read(0, 1)
     assert source.read == []
     assert len(pauses) == REPLANS
+
+
+@pytest.mark.scenario("M1")
+def test_a_reader_waits_for_the_workers_to_report_to_a_new_master() -> None:
+    source = Source()
+    source.hold(A)
+    unknown = replace(plan(), missing_nodes=())
+    assert reader(source, unknown, [unknown] * (RECOVERY_REPLANS - 1) + [plan(A)]).read(0, 10) == BODY[:10]
 
 
 @pytest.mark.parametrize("later", [plan(B, file_id=8), FileNotFound("gone", "/out/a")], ids=["replaced", "removed"])

@@ -238,3 +238,20 @@ def test_holders_that_refuse_end_the_write_with_their_own_reason() -> None:
     answer = world.write("/a", b"x", durable=2)
     assert isinstance(answer, NoSpace)
     assert not world.core.state.open_files
+
+
+@pytest.mark.scenario("W9")
+def test_a_holder_that_confirmed_and_then_died_does_not_count_at_publication() -> None:
+    world = World(nodes=4)
+    request = world.request(write_files(("/a", b"x"), durable=3))
+    assert world.core.execute(request, world.now) is PENDING
+    world.commit()
+    first, *others = [effect for effect in world.pending if isinstance(effect, CallWorker)]
+    world.pending = []
+    world.carry_out(first)
+    world.kill(first.worker.node_id)
+    world.pending += others
+    world.run()
+    (published,) = world.replies.values()
+    assert isinstance(published, tuple)
+    assert len(world.holders(published[0].file_id)) == 3
