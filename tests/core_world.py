@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from rayfs.core.checksum import block_crc, crc64
 from rayfs.core.control import PENDING, Core
-from rayfs.core.effects import CallPersister, CallWorker, Effect, MetadataNeeded, Reply
+from rayfs.core.effects import CallPersister, CallWorker, Effect, MetadataNeeded, Reply, WorkersNeeded
 from rayfs.core.model import BlockId, BlockSum, PersisterAddress, WorkerAddress
 from rayfs.core.operations import (
     ClientProperties,
@@ -200,6 +200,9 @@ class World:
             try:
                 answer = self.core.execute(request, self.now)
                 break
+            except WorkersNeeded:
+                self.now += 0.5
+                self.report_all()
             except MetadataNeeded as needed:
                 self.core.take_listing(needed, self.listing(needed.directory, needed.recursive), self.now)
         self.run()

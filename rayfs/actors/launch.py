@@ -400,7 +400,7 @@ def _prepare_stop(master: Any, deadline: float | None, *, discard_dirty: bool) -
     # Also what waits to be asked for: files with an initial wait, or a wait without end.
     session = _answer(master.open_session.remote(), ANSWER_S)
     for sequence in itertools.count(1):
-        _answer(master.execute.remote(Request(session, sequence, sequence - 1, Persist("/"))), ANSWER_S)
+        _answer(master.execute.remote(Request(session, sequence, sequence - 1, Persist("/", cached=False))), ANSWER_S)
         _await_persisted(master, deadline)
         try:
             return int(_answer(master.prepare_stop.remote(False), ANSWER_S))

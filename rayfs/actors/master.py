@@ -26,7 +26,7 @@ from rayfs.actors.committer import Committer
 from rayfs.actors.fleet import Fleet
 from rayfs.core import paths
 from rayfs.core.control import PENDING, Core
-from rayfs.core.effects import CallPersister, CallWorker, Effect, MetadataNeeded, Reply
+from rayfs.core.effects import CallPersister, CallWorker, Effect, MetadataNeeded, Reply, WorkersNeeded
 from rayfs.core.operations import (
     AwaitPersisted,
     GetStatus,
@@ -257,6 +257,8 @@ class Master:
                 try:
                     answer = self._core.execute(request, self._now())
                     break
+                except WorkersNeeded:
+                    await asyncio.sleep(TICK_S)  # heartbeats come each second, and the grace period bounds this
                 except MetadataNeeded as needed:
                     problem = await self._load(needed)
                     if problem is not None:

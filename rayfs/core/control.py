@@ -122,8 +122,8 @@ class Core:
         self.state.sessions.open(session, now)
 
     def execute(self, request: Request, now: float) -> object:
-        """The answer, ``PENDING``, or an error as a value. Raises ``MetadataNeeded``: list the directory and call
-        again.
+        """The answer, ``PENDING``, or an error as a value. Raises ``MetadataNeeded`` (list the directory and call
+        again) and ``WorkersNeeded`` (call again when one has registered).
         """
         try:
             kept = self.state.sessions.replay(request, now)
@@ -203,7 +203,7 @@ class Core:
                 case AwaitPersisted():
                     return self.views.progress(query)
                 case GetServers():
-                    workers = [node.worker for node in self.state.nodes.values() if node.worker is not None]
+                    workers = [n.worker for n in self.state.nodes.values() if n.worker is not None and not n.suspect]
                     return {"workers": workers, "persisters": [p.address for p in self.state.persisters.values()]}
             return self.picture.take(now)
         except RayFSError as error:
@@ -274,6 +274,7 @@ class Core:
     def tick(self, now: float) -> None:
         """Time has passed: timeouts, repair, trim, persists that are due."""
         self.writing.tick(now)
+        self.through.tick(now)
         self.publication.tick(now)
         self.replication.tick(now)
         self.reconciler.dispatch(now)

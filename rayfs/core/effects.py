@@ -45,6 +45,10 @@ class Reply:
 Effect = CallWorker | CallPersister | Reply
 
 
+class WorkersNeeded(Exception):
+    """The master has just restarted, and fewer workers than the request needs have registered yet: ask again soon."""
+
+
 class MetadataNeeded(Exception):
     """The namespace cannot answer before the under store's listing of ``directory`` was taken in
     (``Tree.take_listing``).

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rayfs.core import paths
+from rayfs.core.effects import WorkersNeeded
 from rayfs.core.lifecycle import FileState
 from rayfs.core.model import Shortfall, WorkerAddress, WriteOptions, WriteType
-from rayfs.core.operations import AllocateBlocks, BlockTargets, CreateFile, OpenedFile, WriteFiles
+from rayfs.core.operations import AllocateBlocks, BlockTargets, ClientProperties, CreateFile, OpenedFile, WriteFiles
 from rayfs.core.options import merged, write_options
 from rayfs.core.placement import choose
 from rayfs.core.records import FileBody, OpenFile
@@ -48,6 +49,14 @@ class Opening:
             raise FileExists(f"{path} exists already; remove it, or write with overwrite (-f at the shell)", path)
         return path, write_options(merged(request.properties, self.state.path_properties, path))
 
+    def need_workers(self, path: str, properties: ClientProperties, now: float) -> None:
+        """Raise ``WorkersNeeded`` while known workers may still register and those that have are too few."""
+        if not self.state.in_grace(now):
+            return
+        options = write_options(merged(properties, self.state.path_properties, paths.normalize(path)))
+        if len(self.state.rooms()) < max(1, options.replicas_at_close):
+            raise WorkersNeeded
+
     def targets(self, path: str, options: WriteOptions, size: int, writer: str) -> tuple[WriteOptions, list[str]]:
         """Nodes for a block of a new file, and the options that then hold (a shortfall may make it written through)."""
         rooms = self.state.rooms()
@@ -60,7 +69,7 @@ class Opening:
             nodes = choose(rooms, 1, size=size, rng=self.state.rng, first=writer)
         if len(nodes) < wanted and options.write_type is not WriteType.THROUGH:
             # The figures of a second ago say that the stores are full: the workers have the last word.
-            nodes = choose(rooms, wanted, size=0, rng=self.state.rng, first=writer)
+            nodes = choose(rooms, wanted, size=None, rng=self.state.rng, first=writer)
         return options, nodes
 
     def shortfall(self, path: str, options: WriteOptions, have: int) -> WriteOptions:
@@ -78,6 +87,7 @@ class Opening:
 
     def create(self, request: CreateFile, now: float) -> OpenedFile:
         """Make a file that nobody else sees yet, durably, so that a restart of the master does not stop its writer."""
+        self.need_workers(request.path, request.properties, now)
         path, options = self.prepare(request.path, request.overwrite, request)
         options, nodes = self.targets(path, options, options.block_size, request.writer_node)
         file_id = self.state.new_id()
@@ -98,7 +108,7 @@ class Opening:
         return (
             nodes
             if len(nodes) == wanted
-            else choose(rooms, wanted, size=0, rng=self.state.rng, first=writer, avoid=avoid)
+            else choose(rooms, wanted, size=None, rng=self.state.rng, first=writer, avoid=avoid)
         )
 
     def promise(self, nodes: list[str], size: int) -> tuple[WorkerAddress, ...]:
@@ -110,6 +120,8 @@ class Opening:
     def allocate(self, request: AllocateBlocks, now: float) -> BlockTargets:
         """Targets for more blocks, or the ones still missing for a block whose workers failed."""
         opened = self.opened(request.file_id, now)
+        if self.state.in_grace(now) and not self.state.rooms():
+            raise WorkersNeeded
         if not 0 < request.count <= 64 or not 0 <= request.first_index <= MAX_BLOCKS - request.count:
             raise InvalidArgument(
                 f"blocks {request.first_index}+{request.count} cannot be: a file has at most {MAX_BLOCKS}"

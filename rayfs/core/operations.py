@@ -181,6 +181,7 @@ class Persist:
     """
 
     path: str
+    cached: bool = True  # MUST_CACHE files too
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,17 @@ def choose(
     rooms: Sequence[Room],
     count: int,
     *,
-    size: int,
+    size: int | None,
     rng: random.Random,
     first: str | None = None,
     avoid: Collection[str] = (),
 ) -> list[str]:
-    """Up to ``count`` distinct nodes with room for ``size`` bytes, ``first`` at the front if it has room."""
-    fitting = [room for room in rooms if room.free >= size and room.node_id not in avoid]
+    """Up to ``count`` distinct nodes with room for ``size`` bytes, ``first`` at the front if it has room.
+
+    ``size`` None: whatever their room. The figures are a second old, and the workers have the last word.
+    """
+    allowed = [room for room in rooms if room.node_id not in avoid]
+    fitting = [room for room in allowed if size is None or room.free >= size]
     chosen = [room.node_id for room in fitting if room.node_id == first][:count]
     pool = [room for room in fitting if room.node_id != first]
     while pool and len(chosen) < count:

@@ -103,6 +103,7 @@ class Publication:
         self.state.namespace.unlink(inode, now)
         self.state.parked.pop(inode.id, None)
         self.removed.append((now + self.state.limits.replaced_block_grace_s, blocks))
+        self.state.departing.add(inode.id)
         self.state.blocks.recheck_all(blocks)
         stored = body.stored
         if vacate:
@@ -112,4 +113,6 @@ class Publication:
     def tick(self, now: float) -> None:
         """Blocks of removed files go when nobody can have them open any more."""
         while self.removed and self.removed[0][0] <= now:
-            self.drop_blocks(self.removed.popleft()[1])
+            blocks = self.removed.popleft()[1]
+            self.state.departing.difference_update(block.file_id for block in blocks)
+            self.drop_blocks(blocks)

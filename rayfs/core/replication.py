@@ -100,7 +100,13 @@ class Replication:
     def _take(self, worker: WorkerAddress, held: Held, now: float) -> None:
         body = self.state.body(held.block.file_id)
         if body is None:
-            self.unknown.setdefault((held.block, worker.node_id), (held.replica, now))
+            if held.block.file_id in self.state.departing:  # removed a moment ago; those who have it open may read on
+                self.state.blocks.add(held.block, worker.node_id, Replica(held.replica, worker.incarnation))
+                return
+            # An id of this master's own life that names no file has ended; an older one may be a repeat on its way.
+            ended = held.block.file_id >> 32 == self.state.epoch
+            since = now - self.state.limits.unknown_block_grace_s if ended else now
+            self.unknown.setdefault((held.block, worker.node_id), (held.replica, since))
             return
         self.unknown.pop((held.block, worker.node_id), None)
         opened = self.state.open_files.get(held.block.file_id)

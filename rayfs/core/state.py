@@ -131,6 +131,7 @@ class State:
         self.settings: dict[str, str] = {}
         self.counters = Counters()
         self.log: deque[EventRow] = deque(maxlen=500)
+        self.departing: set[int] = set()  # removed files whose blocks stay a moment for those who have them open
         self.parked: dict[int, str] = {}
         self._logged = 0
         self._ids = 0

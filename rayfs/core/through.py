@@ -27,12 +27,18 @@ class ThroughWrites:
         self.publication = publication
         self.reconciler = reconciler
         self.waiting: dict[int, tuple[Batch, int]] = {}
+        self.began: dict[int, float] = {}
         self.queue: list[int] = []  # those whose key is taken by another such file
+
+    def attach(self, file_id: int, batch: Batch, position: int, now: float) -> None:
+        """A writer waits for this file: from now on, for as long as its patience lasts."""
+        self.waiting[file_id] = (batch, position)
+        self.began[file_id] = now
 
     def begin(self, opened: OpenFile, batch: Batch, position: int, now: float) -> None:
         """The workers have the bytes: upload them, and answer when the under store has them."""
         self.state.transition(opened.id, opened.body, FileEvent.WRITE_THROUGH, now)
-        self.waiting[opened.id] = (batch, position)
+        self.attach(opened.id, batch, position, now)
         self.occupy(opened, now)
 
     def occupy(self, opened: OpenFile, now: float) -> None:
@@ -96,7 +102,7 @@ class ThroughWrites:
         if opened is None:
             return
         row = self.state.rows[paths.key_of(opened.path)]
-        if not definite and now - opened.heard <= opened.body.options.write_wait_s:
+        if not definite and now - self.began.get(file_id, 0.0) <= opened.body.options.write_wait_s:
             return
         message = f"{opened.path} could not be written to the under store and was not published: {reason}"
         self._tell(file_id, (UnderStoreError if definite else UnderStoreUnavailable)(message, opened.path))
@@ -105,6 +111,21 @@ class ThroughWrites:
             self.state.body_changed(file_id)
             return
         self._give_up(opened, reason, now)
+
+    def tick(self, now: float) -> None:
+        """The patience of writers ends also while a request hangs: they are told, and the key is settled later."""
+        for file_id in list(self.waiting):
+            opened = self.state.open_files.get(file_id)
+            if opened is None or now - self.began[file_id] <= opened.body.options.write_wait_s:
+                continue
+            opened.given_up = True
+            self.state.body_changed(file_id)
+            patience = opened.body.options.write_wait_s
+            message = (
+                f"the under store did not take {opened.path} within {patience:.0f} s (rayfs.user.file.write.wait.max), "
+                "so it was not published; `rayfs status` shows what the store answers"
+            )
+            self._tell(file_id, UnderStoreUnavailable(message, opened.path))
 
     def wanted(self, file_id: int, now: float) -> bool:
         """Whether a file may be sent (again); one whose writer was told that it failed ends here instead."""
@@ -125,6 +146,7 @@ class ThroughWrites:
 
     def _tell(self, file_id: int, answer: Published | RayFSError) -> None:
         waiting = self.waiting.pop(file_id, None)
+        self.began.pop(file_id, None)
         if waiting is not None:
             batch, position = waiting
             batch.finish(position, answer, self.state.effects)

@@ -267,7 +267,7 @@ class Tree:
         """
         asked = 0
         for inode, body in self._files(operation.path):
-            if body.state not in (FileState.CACHED, FileState.DIRTY):
+            if body.state is not FileState.DIRTY and not (body.state is FileState.CACHED and operation.cached):
                 continue
             asked += 1
             first = body.state is FileState.CACHED

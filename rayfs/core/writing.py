@@ -34,8 +34,12 @@ from rayfs.core.through import ThroughWrites
 from rayfs.errors import (
     DataUnavailable,
     InvalidArgument,
+    NoSpace,
     RayFSError,
 )
+
+RETRY_S = 0.5
+"""Pause before workers that were full or silent are asked again."""
 
 
 @dataclass(slots=True)
@@ -51,9 +55,9 @@ class Completion:
     waiting: dict[str, set[BlockId]] = field(default_factory=dict)  # worker incarnation -> blocks it is to confirm
     confirmed: dict[BlockId, dict[str, WorkerAddress]] = field(default_factory=dict)  # block -> node -> worker
     refused: dict[str, RayFSError | None] = field(default_factory=dict)  # incarnation -> its definite no
-    silent: set[str] = field(
-        default_factory=set
-    )  # incarnations that did not answer in time, and still may hold the block
+    silent: set[str] = field(default_factory=set)  # incarnations that did not answer in time, or had no room
+    full: NoSpace | None = None
+    stalled: float | None = None  # since when nobody is left to ask; they are asked again after a pause
     written: dict[BlockId, tuple[WorkerAddress, ...]] = field(default_factory=dict)  # by the writer's word
     small: PutSealed | None = None
 
@@ -86,7 +90,7 @@ class Writing:
         batch = Batch(request.session, request.sequence, True, [None], 1)
         body = opened.body
         if body.state is FileState.THROUGH:  # a repeat after a restart of the master: wait for the same upload
-            self.through.waiting[opened.id] = (batch, 0)
+            self.through.attach(opened.id, batch, 0, now)
             return
         if body.state is FileState.OPEN:
             written = sorted(operation.blocks, key=lambda block: block.index)
@@ -122,6 +126,8 @@ class Writing:
 
     def write_files(self, request: Request, operation: WriteFiles, now: float) -> None:
         """Store, seal and publish small files in one exchange with each worker."""
+        if operation.files:
+            self.opening.need_workers(operation.files[0].path, operation.properties, now)
         batch = Batch(request.session, request.sequence, False, [None] * len(operation.files), len(operation.files))
         orders: dict[WorkerAddress, list[WorkerOrder]] = {}
         started: list[Completion] = []
@@ -199,8 +205,11 @@ class Writing:
             if isinstance(receipt, Receipt) and receipt.incarnation == call.worker.incarnation:
                 completion.confirmed.setdefault(block, {})[call.worker.node_id] = call.worker
                 completion.silent.discard(call.worker.incarnation)
-            elif receipts is None and self.state.worker(call.worker.node_id) == call.worker:
+            elif isinstance(receipt, NoSpace) or (
+                receipts is None and self.state.worker(call.worker.node_id) == call.worker
+            ):
                 completion.silent.add(call.worker.incarnation)
+                completion.full = receipt if isinstance(receipt, NoSpace) else completion.full
             else:
                 completion.refused[call.worker.incarnation] = receipt if isinstance(receipt, RayFSError) else None
         for completion in touched.values():
@@ -245,16 +254,13 @@ class Writing:
         can_copy = source is not None or completion.small is not None
         nodes = self._others(completion, block, missing) if can_copy else []
         if len(nodes) < missing and completion.silent and now - completion.began < opened.body.options.write_wait_s:
-            # Silence is not a no: on a busy machine all of them may be slow, and asking twice does no harm.
-            completion.silent.clear()
-            again = [w for w in completion.written.get(block, ()) if self.state.worker(w.node_id) == w]
-            if not can_copy and again:
-                for worker in again:
-                    self._ask(completion, worker, "seal", [completion.orders[block]])
-                return True
-            nodes = self._others(completion, block, missing) if can_copy else []
+            # Silence and a full store are no definite no, and asking twice does no harm.
+            completion.stalled = now
+            return True
         if not can_copy or (not nodes and not have):
-            reason = next((error for error in completion.refused.values() if error is not None), None)
+            reason = completion.full or next(
+                (error for error in completion.refused.values() if error is not None), None
+            )
             error = reason or DataUnavailable(
                 f"no worker holds block {block} of {opened.path} any more; write the file again", opened.path
             )
@@ -291,6 +297,17 @@ class Writing:
                 self._ask(completion, worker, "put_sealed", [completion.small])
             elif source is not None:
                 self._ask(completion, worker, "copy", [CopyBlock(completion.orders[block], source)])
+
+    def _ask_again(self, completion: Completion, now: float) -> None:
+        """Everybody was slow or full: once more, those that the writer named and whoever else there is."""
+        completion.stalled = None
+        completion.silent.clear()
+        for block, workers in completion.written.items():
+            if not completion.confirmed.get(block):
+                for worker in workers:
+                    if self.state.worker(worker.node_id) == worker:
+                        self._ask(completion, worker, "seal", [completion.orders[block]])
+        self._advance(completion, now)
 
     def _help(self, completion: Completion, now: float) -> None:
         """Somebody is slow: nodes that were not asked yet get the block too. The slow ones' answers still count."""
@@ -333,7 +350,9 @@ class Writing:
         """Slow holders get help, dead leases end."""
         limits = self.state.limits
         for completion in list(self.completions.values()):
-            if now - completion.asked > limits.seal_timeout_s:
+            if completion.stalled is not None and now - completion.stalled > RETRY_S:
+                self._ask_again(completion, now)
+            elif now - completion.asked > limits.seal_timeout_s:
                 self._help(completion, now)
         for opened in list(self.state.open_files.values()):
             if opened.body.state is FileState.OPEN and now - opened.heard > limits.lease_max_s:

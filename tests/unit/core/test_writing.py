@@ -226,18 +226,57 @@ def test_when_every_holder_is_slow_they_are_asked_again_and_nothing_fails() -> N
         return real(call)
 
     world._work = slow  # type: ignore[assignment,method-assign]  # a fault for this test
+    assert world.write("/a", b"x", durable=3, wait=None) is PENDING
+    world.pass_time(5)
+    (answers,) = world.replies.values()
+    assert isinstance(answers, tuple)
+    assert len(world.holders(answers[0].file_id)) == 3
+
+
+def test_a_writer_waits_for_room_as_long_as_its_patience_lasts_and_gets_the_workers_reason() -> None:
+    world = World(nodes=2)
+    full = NoSpace("the share of this node is full")
+    real = world._work
+    world._work = lambda call: tuple(full for _ in call.orders)  # type: ignore[assignment,method-assign]  # a fault
+    assert world.write("/waits", b"x", durable=2) is PENDING
+    world.pass_time(2)
+    assert world.replies == {}
+    world._work = real  # type: ignore[method-assign]  # the fault ends
+    world.pass_time(2)
+    assert isinstance(next(iter(world.replies.values())), tuple)
+    world._work = lambda call: tuple(full for _ in call.orders)  # type: ignore[assignment,method-assign]  # a fault
+    world.replies.clear()
+    world.write("/fails", b"x", durable=2, patience=5.0)
+    world.pass_time(10)
+    (answers,) = world.replies.values()
+    assert isinstance(answers, tuple)
+    assert isinstance(answers[0], NoSpace)
+    assert not world.core.state.open_files
+
+
+@pytest.mark.scenario("W5")
+def test_a_through_writer_is_told_in_time_also_while_the_store_keeps_its_request() -> None:
+    world = World()
+    world.store_fault = lambda _: Unanswered("no answer")
+    world.write("/a", b"x", write_type="THROUGH", patience=5.0)
+    world.pass_time(6)
+    (answers,) = world.replies.values()
+    assert isinstance(answers, tuple)
+    assert isinstance(answers[0], UnderStoreError)
+    world.store_fault = lambda _: None
+    world.pass_time(120)
+    assert world.objects == {}
+    assert world.core.state.rows == {}
+    assert not world.core.state.open_files
+
+
+@pytest.mark.scenario("M1")
+def test_a_write_right_after_a_restart_waits_for_the_workers() -> None:
+    world = World()
+    world.restart()
     answer = world.write("/a", b"x", durable=3)
     assert isinstance(answer, Published)
     assert len(world.holders(answer.file_id)) == 3
-
-
-def test_holders_that_refuse_end_the_write_with_their_own_reason() -> None:
-    world = World(nodes=2)
-    full = NoSpace("the share of this node is full")
-    world._work = lambda call: tuple(full for _ in call.orders)  # type: ignore[assignment,method-assign]  # a fault
-    answer = world.write("/a", b"x", durable=2)
-    assert isinstance(answer, NoSpace)
-    assert not world.core.state.open_files
 
 
 @pytest.mark.scenario("W9")
