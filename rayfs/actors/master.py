@@ -361,6 +361,8 @@ class Master:
             return problem
         answer = self._core.worker_report(report, self._now())
         self._flush()
+        # A worker must never see a sequence that a crash could take back: it would take the next master for a stray one.
+        await self._durable()
         return answer
 
     async def ready(self, timeout_s: float = 60.0) -> dict[str, object]:

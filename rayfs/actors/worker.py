@@ -43,7 +43,7 @@ HEAP_BYTES = 100 << 10
 (2.60)."""
 
 HEARTBEAT_S = 1.0
-MASTER_PATIENCE_S = 5.0
+MASTER_PATIENCE_S = 2.0
 """How long a heartbeat waits for its answer. The next one repeats what was not acknowledged."""
 
 PEER_PATIENCE_S = 10.0

@@ -17,7 +17,12 @@ CACHED = "cached"
 BUFFER_BYTES = 4 << 20
 """Bytes moved at a time: large enough for full speed, small enough to be interrupted at once."""
 
-PARALLEL_COPIES = 4
+PARALLEL_COPIES = 32
+"""Files at a time: small ones that are closed together share an exchange with the master and its commit."""
+
+PARALLEL_STREAMS = 4
+"""Of these, files that go block by block; each has a few blocks of memory on its way."""
+
 """Files under way at a time. More does not help: one file's blocks travel to several nodes already."""
 
 
@@ -39,6 +44,7 @@ class Transfer:
     tally: Tally = field(default_factory=Tally)
     files: int = 0
     length: int = 0
+    streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(PARALLEL_STREAMS))
     _ending: threading.Event = field(default_factory=threading.Event)
 
     def pump(self, source: IO[bytes], target: IO[bytes]) -> int:

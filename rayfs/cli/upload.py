@@ -7,7 +7,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -18,6 +18,7 @@ from rayfs.cli.command import Session, Verb, pass_session
 from rayfs.cli.outcome import ExitCode, say
 from rayfs.cli.output import Progress, progress
 from rayfs.cli.transfer import CACHED, Copied, Transfer
+from rayfs.core.operations import SMALL_FILE_BYTES
 from rayfs.errors import FileNotFound, IsADirectory, NotADirectory, RayFSError
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ class Upload:
         if in_tree and not stat.S_ISREG(found.st_mode):
             raise RayFSError(f"{path} is neither a file nor a directory; it was left out")
         try:
-            with path.open("rb", buffering=0) as source, self._open(target) as file:
+            room = nullcontext() if found.st_size <= SMALL_FILE_BYTES else self.transfer.streams
+            with room, path.open("rb", buffering=0) as source, self._open(target) as file:
                 return Copied(str(path), target, self.transfer.pump(source, file))
         except RayFSError:
             raise

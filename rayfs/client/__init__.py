@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rayfs.client.arrow import arrow_filesystem
-    from rayfs.client.connection import Connection, connection
+    from rayfs.client.connection import Connection
     from rayfs.client.filesystem import RayFileSystem, connect
 
-__all__ = ["Connection", "RayFileSystem", "arrow_filesystem", "connect", "connection"]
+__all__ = ["Connection", "RayFileSystem", "arrow_filesystem", "connect"]
 
 _HOMES = {
     "Connection": "connection",

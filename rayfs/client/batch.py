@@ -14,15 +14,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from rayfs.client.connection import Connection
+from rayfs.client.exchange import BYTES, FILES
 from rayfs.core.checksum import crc64
 from rayfs.core.operations import SMALL_FILE_BYTES, ClientProperties, SmallFile, WriteFiles
 from rayfs.errors import RayFSError
 
-FILES = 64
-"""Files in one exchange: three workers with a durable commit take 14,300 files/s in batches of 64, and 430/s one by
-one."""
-
-BYTES = 1 << 20
 AT_ONCE = 4
 
 

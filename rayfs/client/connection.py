@@ -19,13 +19,14 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayE
 
 from rayfs.actors.names import MASTER
 from rayfs.client.address import check_address, find_address, same_cluster
+from rayfs.client.exchange import SharedExchange
 from rayfs.client.leases import LeaseKeeper
 from rayfs.client.session import NoAnswer, Patience, Session
 from rayfs.core.model import NAMESPACE, PersisterAddress
 from rayfs.core.operations import GetServers, Mutation, Query, Request
 from rayfs.errors import ClusterUnreachable, RayFSError
 
-TRY_S = 30.0
+TRY_S = 10.0
 """How long one try waits for the master. A crash is noticed at once; this is for one that hangs, or works on
 something long."""
 
@@ -57,6 +58,7 @@ class Connection:
         self._patience = Patience(silence_s, self._alive)
         self._session = Session(self._open_session, self._send, self._patience)
         self.leases = LeaseKeeper(self.execute)
+        self.small_files = SharedExchange(self.execute, self.node_id)
 
     def execute(self, operation: Mutation) -> Any:
         """Have a mutation executed exactly once; its answer. Errors are raised."""

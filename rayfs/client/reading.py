@@ -33,7 +33,8 @@ REPLAN_PAUSE_S = 0.5
 """How often, and how long apart, the master is asked again when no holder gave a block: a copy may just have moved."""
 
 RECOVERY_REPLANS = 40
-"""The same where the master knows no node that ever held the block: it has just started, and its workers report again."""
+"""The same where the master knows no node that ever held the block: it has just started, and its workers report
+again."""
 
 STORE_WINDOW = 8 << 20
 """Bytes read ahead from the under store while a file that only it holds is read in order."""

@@ -32,7 +32,6 @@ from rayfs.core.operations import (
     OpenedFile,
     Published,
     SmallFile,
-    WriteFiles,
 )
 from rayfs.errors import RayFSError
 
@@ -220,11 +219,7 @@ class WritableFile(io.BufferedIOBase):
             return self._upload.complete()
         create, body = self._create, bytes(self._small)
         file = SmallFile(create.path, body, crc64(body), create.overwrite)
-        (answer,) = self._connection.execute(WriteFiles((file,), create.properties, create.writer_node))
-        if isinstance(answer, RayFSError):
-            raise answer
-        published: Published = answer
-        return published
+        return self._connection.small_files.write(file, create.properties)
 
 
 class TextWriter(io.TextIOWrapper):

@@ -4,7 +4,7 @@ Pure bookkeeping; where the bytes are is the caller's business (``body`` is opaq
 
 - A replica number is given once in a worker's life and never again.
 - ``used + 2 * in_flight <= capacity``: bytes on their way count twice, as the argument and as the worker's own copy;
-  open blocks use at most half of the capacity, and writers leave ``RESERVE`` of it for repair and drain.
+  open blocks use at most ``OPEN_SHARE`` of the capacity, and writers leave ``RESERVE`` of it for repair and drain.
 - Each change of the table has the next number; a reader that misses one is told the whole truth instead.
 - Orders below the highest epoch seen are refused; drops are refused while the metastore looks like another or an
   older one.
@@ -30,8 +30,9 @@ LOG_LIMIT = 20_000
 CHANGES_PER_REPORT = 5_000
 """Changes in one heartbeat, so that a heartbeat stays small."""
 
-OPEN_SHARE = 0.5
-"""Largest part of the capacity that blocks of open files may have (DESIGN section 4, Admission)."""
+OPEN_SHARE = 0.8
+"""Largest part of the capacity that blocks of open files may have. Half would refuse one file of 1 GiB with three copies
+on four nodes whose shares are 1.2 GB, with nothing else on them; what must stay free for repair is ``RESERVE``."""
 
 RESERVE = 1 / 16
 """Part of the capacity that writers leave free, so that repair and drain find room on a full node."""
@@ -98,7 +99,7 @@ class Holdings(Generic[B]):
             )
         if for_writer and self._open + self.in_flight + length > self.capacity * OPEN_SHARE:
             raise NoSpace(
-                f"open files fill their half of the worker's share ({self._open} of {self.capacity} bytes); "
+                f"open files fill their part of the worker's share ({self._open} of {self.capacity} bytes); "
                 "close some, write fewer at once, or add a node"
             )
         self.in_flight += length

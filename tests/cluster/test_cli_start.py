@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rayfs.testing import LocalCluster
     from rayfs.testing.servers import SeaweedServer
 
+pytestmark = pytest.mark.long
+
 BUCKET = "cluster-tests"
 Ended = subprocess.CompletedProcess[str]
 Run = Callable[..., Ended]

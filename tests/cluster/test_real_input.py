@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from rayfs.testing import FaultProxy, LocalCluster
 
+pytestmark = pytest.mark.long
+
 GIB = 1 << 30
 RAYFS = str(Path(sys.executable).with_name("rayfs"))
 

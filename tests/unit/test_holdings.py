@@ -70,9 +70,9 @@ def test_bytes_on_their_way_count_twice() -> None:
     held.reserve(1, for_writer=False)
 
 
-def test_open_files_have_at_most_half_of_the_share_and_closed_ones_the_rest() -> None:
+def test_open_files_have_at_most_their_part_of_the_share_and_closed_ones_the_rest() -> None:
     held = holdings()
-    for index in range(8):
+    for index in range(12):
         held.reserve(100, for_writer=True)
         held.release(100)
         held.keep(BlockId(1, index), sums(), "a", None)

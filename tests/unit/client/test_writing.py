@@ -14,6 +14,7 @@ import pytest
 from fsspec.core import OpenFile
 from fsspec.implementations.memory import MemoryFileSystem
 
+from rayfs.client.exchange import SharedExchange
 from rayfs.client.writing import CompressedWriter, TextWriter, WritableFile
 from rayfs.core.checksum import crc64
 from rayfs.core.model import PersistenceState
@@ -29,6 +30,7 @@ class Master:
     def __init__(self) -> None:
         self.published: dict[str, bytes] = {}
         self.refusal: RayFSError | None = None
+        self.small_files = SharedExchange(self.execute, self.node_id)
 
     def execute(self, operation: Mutation) -> Any:
         if isinstance(operation, CreateFile):
