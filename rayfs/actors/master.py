@@ -361,7 +361,7 @@ class Master:
             return problem
         answer = self._core.worker_report(report, self._now())
         self._flush()
-        # A worker must never see a sequence that a crash could take back: it would take the next master for a stray one.
+        # A worker must never see a sequence that a crash could take back: the next master would look like a stray one.
         await self._durable()
         return answer
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 UNLISTED = frozenset({"replicas"})
 """What a listing does not know, because it is made without a look at each block; `rayfs stat` does."""
 
+STAT_NAMES = {"name": "path", "size": "length", "mtime": "modified", "persistence": "persistence_state"}
+"""fsspec's names for what ``stat --json`` calls otherwise; a script reads the same names from both."""
+
 Info = Mapping[str, Any]
 """What fsspec calls the details of one path."""
 
@@ -41,7 +44,7 @@ def ls(session: Session, paths: tuple[str, ...], recursive: bool, directory: boo
             rows = _listing(session, path, recursive=recursive, directory=directory)
             if session.json:
                 for row in rows:
-                    print_line({name: value for name, value in row.items() if name not in UNLISTED})
+                    print_line({STAT_NAMES.get(name, name): row[name] for name in row if name not in UNLISTED})
             else:
                 print_columns((_columns(row, human=human_readable) for row in rows), right=(1, 2))
     return tally.exit_code

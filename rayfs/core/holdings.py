@@ -31,8 +31,9 @@ CHANGES_PER_REPORT = 5_000
 """Changes in one heartbeat, so that a heartbeat stays small."""
 
 OPEN_SHARE = 0.8
-"""Largest part of the capacity that blocks of open files may have. Half would refuse one file of 1 GiB with three copies
-on four nodes whose shares are 1.2 GB, with nothing else on them; what must stay free for repair is ``RESERVE``."""
+"""Largest part of the capacity that blocks of open files may have. Half would refuse one file of 1 GiB with three
+copies on four nodes whose shares are 1.2 GB, with nothing else on them; what must stay free for repair is
+``RESERVE``."""
 
 RESERVE = 1 / 16
 """Part of the capacity that writers leave free, so that repair and drain find room on a full node."""

@@ -131,7 +131,7 @@ class TestNamespace:
         assert rayfs("mkdir", f"{directory}/a/b").exit_code == ExitCode.FAILED
         assert rayfs("mkdir", "-p", f"{directory}/a/b").exit_code == ExitCode.OK
         assert rayfs("touch", f"{directory}/a/x").exit_code == ExitCode.OK
-        listed = {row["name"]: row["type"] for row in lines(rayfs("ls", "--json", "-R", directory))}
+        listed = {row["path"]: row["type"] for row in lines(rayfs("ls", "--json", "-R", directory))}
         assert listed == {f"{directory}/a": "directory", f"{directory}/a/b": "directory", f"{directory}/a/x": "file"}
 
         assert rayfs("mv", f"{directory}/a/x", f"{directory}/a/b").exit_code == ExitCode.OK
