@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rayfs.core.effects import CallWorker, Effect, MetadataNeeded, Reply
+from rayfs.core.keytable import KeyTable
 from rayfs.core.model import PersisterAddress, WorkerAddress
 from rayfs.core.opening import Opening
 from rayfs.core.operations import (
@@ -83,14 +84,15 @@ class Core:
         self, epoch: int, rng: random.Random, limits: Limits, facts: Facts, now: float, *, strict: bool = True
     ) -> None:
         self.state = State(epoch, rng, limits, strict)
-        self.reconciler = Reconciler(self.state)
-        self.publication = Publication(self.state, self.reconciler)
-        self.through = ThroughWrites(self.state, self.publication, self.reconciler)
+        self.keys = KeyTable(self.state)
+        self.reconciler = Reconciler(self.state, self.keys)
+        self.publication = Publication(self.state, self.keys)
+        self.through = ThroughWrites(self.state, self.publication, self.keys)
         self.reconciler.writers = self.through
         self.opening = Opening(self.state)
         self.writing = Writing(self.state, self.opening, self.publication, self.through)
         self.replication = Replication(self.state, facts.cluster_id)
-        self.tree = Tree(self.state, self.publication, self.reconciler)
+        self.tree = Tree(self.state, self.publication, self.keys)
         self.views = Views(self.state, self.tree)
         self.picture = Picture(self.state, self.reconciler, facts, now)
         self.pending: dict[tuple[str, int], Request] = {}
@@ -102,7 +104,7 @@ class Core:
             self.state.load(record, now)
         self.state.begin(now)
         self.reconciler.enabled = self.state.settings.get(PERSISTING) == "yes"
-        self.reconciler.reload(now)
+        self.keys.reload(now)
 
     def drain(self) -> Step:
         """The changes and effects since the last call."""

@@ -11,11 +11,11 @@ from collections import deque
 
 from rayfs.core import paths
 from rayfs.core.effects import CallWorker
+from rayfs.core.keytable import KeyTable
 from rayfs.core.lifecycle import PERSISTENCE, FileEvent
 from rayfs.core.model import BlockId
 from rayfs.core.operations import Published
 from rayfs.core.orders import DropReplica
-from rayfs.core.reconcile import Reconciler
 from rayfs.core.records import Inode, OpenFile, Table
 from rayfs.core.state import State
 from rayfs.errors import FileExists
@@ -24,9 +24,9 @@ from rayfs.errors import FileExists
 class Publication:
     """Links and unlinks files."""
 
-    def __init__(self, state: State, reconciler: Reconciler) -> None:
+    def __init__(self, state: State, keys: KeyTable) -> None:
         self.state = state
-        self.reconciler = reconciler
+        self.keys = keys
         self.removed: deque[tuple[float, list[BlockId]]] = (
             deque()
         )  # blocks of files that are gone, dropped after a grace
@@ -87,9 +87,9 @@ class Publication:
         self.state.count(body, 1)
         self.state.transition(inode.id, body, event, now, f"generation {body.generation}")
         if event is FileEvent.PUBLISH_DIRTY:
-            self.reconciler.occupy(key, inode.id, now, replaced)
+            self.keys.occupy(key, inode.id, now, replaced)
         elif event is FileEvent.PUBLISH_CACHED and existing is not None:
-            self.reconciler.vacate(key, replaced, existing.id, now)
+            self.keys.vacate(key, replaced, existing.id, now)
         return Published(opened.path, inode.id, body.generation, PERSISTENCE[body.state])
 
     def unlink_file(self, inode: Inode, now: float, why: str, *, vacate: bool = True) -> None:
@@ -107,8 +107,8 @@ class Publication:
         self.state.blocks.recheck_all(blocks)
         stored = body.stored
         if vacate:
-            self.reconciler.vacate(paths.key_of(path), stored, inode.id, now)
-        self.reconciler.source_free(inode.id, now)
+            self.keys.vacate(paths.key_of(path), stored, inode.id, now)
+        self.keys.source_free(inode.id, now)
 
     def tick(self, now: float) -> None:
         """Blocks of removed files go when nobody can have them open any more."""

@@ -13,6 +13,7 @@ from rayfs.core import keyrows
 from rayfs.core.checksum import file_crc
 from rayfs.core.effects import CallPersister
 from rayfs.core.keyrows import Action
+from rayfs.core.keytable import KeyTable
 from rayfs.core.lifecycle import FileEvent, FileState
 from rayfs.core.model import BlockId, Stored
 from rayfs.core.orders import (
@@ -31,9 +32,7 @@ from rayfs.core.orders import (
     StoreOrder,
     Unanswered,
 )
-from rayfs.core.paths import key_of
-from rayfs.core.persistqueue import PersistQueue
-from rayfs.core.records import Attempt, AttemptKind, FileBody, KeyRow, Known, Table
+from rayfs.core.records import Attempt, AttemptKind, FileBody, KeyRow
 from rayfs.core.state import Persister, State
 from rayfs.core.uploads import Upload
 
@@ -56,123 +55,43 @@ class Reconciler:
 
     writers: ThroughWriters
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, keys: KeyTable) -> None:
         self.state = state
+        self.keys = keys
         self.enabled = False
-        self.queue = PersistQueue(state.limits, state.persisters)
         self.in_flight: dict[str, StoreOrder] = {}  # by key: the order of a single-request attempt
         self.uploads: dict[str, Upload] = {}
-        self.sources: dict[int, str] = {}  # file -> key that holds its bytes though the file is elsewhere now
-
-    # --- what the namespace wants ------------------------------------------------------------------------------------
-
-    def occupy(self, key: str, file_id: int, now: float, replaced: Stored | None = None) -> KeyRow:
-        """The namespace wants this file at ``key``; ``replaced`` is what the file before it had stored."""
-        row = self.state.rows.get(key)
-        if row is None:
-            known = Known(replaced.etag, None, 0) if replaced is not None and replaced.key == key else None
-            row = self.state.rows[key] = KeyRow(key, known, file_id, since=now)
-        if row.wanted != file_id:
-            row.wanted, row.since = file_id, now
-            row.failures, row.attempts, row.last_error = 0, 0, None
-        row.next_at = now
-        self.state.row_changed(row)
-        self.schedule(row, now)
-        return row
-
-    def vacate(self, key: str, stored: Stored | None, owner: int | None, now: float) -> None:
-        """The namespace wants nothing at ``key`` any more; ``stored`` is what the file that left had in the store."""
-        row = self.state.rows.get(key)
-        if row is None:
-            if stored is None or stored.key != key:
-                return
-            row = self.state.rows[key] = KeyRow(key, Known(stored.etag, owner, 0), None, since=now)
-        row.wanted, row.next_at, row.since = None, now, now
-        row.failures, row.last_error = 0, None
-        if row.attempt is None and row.known is None:
-            self._forget(row)
-            return
-        self.state.row_changed(row)
-        self.schedule(row, now)
-
-    def moved(self, file_id: int, stored: Stored | None, now_at: str, now: float) -> None:
-        """The file was renamed while its bytes are at ``stored.key``: nothing may destroy them before they are
-        copied.
-        """
-        if stored is not None and stored.key != now_at:
-            self.sources[file_id] = stored.key
-        else:
-            self.source_free(file_id, now)
-
-    def source_free(self, file_id: int, now: float) -> None:
-        """The file no longer needs the bytes at its old key."""
-        key = self.sources.pop(file_id, None)
-        row = self.state.rows.get(key) if key is not None else None
-        if row is not None:
-            self.schedule(row, now)
-
-    def reload(self, now: float) -> None:
-        """After a restart: every row again, and which keys are sources of files that moved."""
-        for inode in self.state.namespace.inodes.values():
-            if inode.body is not None and inode.body.stored is not None and self.state.rows:
-                path = self.state.namespace.path_of(inode)
-                if inode.body.stored.key != key_of(path):
-                    self.sources[inode.id] = inode.body.stored.key
-        for row in self.state.rows.values():
-            self.schedule(row, now)
 
     # --- the queue ---------------------------------------------------------------------------------------------------
 
-    def schedule(self, row: KeyRow, now: float) -> None:
-        """Put the row where it belongs: ready, or later."""
-        if row.key in self.in_flight or row.key in self.uploads:
-            return  # its answer will schedule it
-        due = row.next_at
-        body = self._wanted(row)
-        if body is not None and body.state is FileState.DIRTY and not (row.attempt and row.attempt.unsettled):
-            if body.persist_at is None:
-                return  # never by itself; `persist` sets a time
-            due = max(due, body.persist_at)
-        urgent = 0 if body is not None and body.state is FileState.THROUGH else 1
-        self.queue.add(row.key, due, (urgent, self._live_copies(row, body), row.since), now)
-
     def dispatch(self, now: float) -> None:
         """Send what may be sent now."""
-        self.queue.refill(now)
-        for key in self.queue.now_due(now):
+        self.keys.queue.refill(now)
+        for key in self.keys.queue.now_due(now):
             if (row := self.state.rows.get(key)) is not None:
-                self.schedule(row, now)
+                self.keys.schedule(row, now)
         if not self.enabled:
             return
         for key in list(self.uploads):
             self._send_parts(key, now)
-        while (ready := self.queue.next()) is not None:
+        while (ready := self.keys.queue.next()) is not None:
             row = self.state.rows.get(ready)
-            if row is not None and ready not in self.in_flight and ready not in self.uploads:
+            if row is not None and ready not in self.keys.busy:
                 self._start(row, now)
-
-    def _wanted(self, row: KeyRow) -> FileBody | None:
-        return None if row.wanted is None else self.state.body(row.wanted)
-
-    def _live_copies(self, row: KeyRow, body: FileBody | None) -> int:
-        if body is None or row.wanted is None:
-            return 1 << 20
-        counts = [self.state.blocks.live_count(block) for block in self.state.block_ids(row.wanted, body)]
-        return min(counts, default=1 << 20)
 
     # --- starting an attempt -----------------------------------------------------------------------------------------
 
     def _start(self, row: KeyRow, now: float) -> None:
-        body = self._wanted(row)
+        body = self.keys.body_of(row)
         limits = self.state.limits
         action = keyrows.next_action(
             row,
             body,
-            source_of_other=row.known is not None and self._is_source(row),
+            source_of_other=row.known is not None and self.keys.is_source(row),
             part_size=max(limits.part_size, limits.minimum_part) if limits.multipart else None,
         )
         if action is Action.SETTLED:
-            self._forget(row)
+            self._done(row)
         elif action is Action.WAIT:
             return
         elif action is Action.SETTLE:
@@ -180,7 +99,7 @@ class Reconciler:
             assert attempt is not None
             multipart = attempt.kind is AttemptKind.MULTIPART
             order = SettleKey(attempt.id, row.key, attempt.upload_id, multipart)
-            self._send(row, order, self.queue.pick(prefer=attempt.persister))
+            self._send(row, order, self.keys.queue.pick(prefer=attempt.persister))
         elif action in (Action.PUT, Action.MULTIPART):
             assert body is not None
             assert row.wanted is not None
@@ -197,16 +116,13 @@ class Reconciler:
                 CopyObject(
                     row.attempt.id, row.key, row.wanted, body.stored, body.length, body.crc, keyrows.condition_of(row)
                 ),
-                self.queue.pick(),
+                self.keys.queue.pick(),
             )
         else:
             assert row.known is not None
             self._begin(row, AttemptKind.DELETE, None, now)
             assert row.attempt is not None
-            self._send(row, DeleteObject(row.attempt.id, row.key, row.known.etag), self.queue.pick())
-
-    def _is_source(self, row: KeyRow) -> bool:
-        return any(key == row.key and file_id != row.wanted for file_id, key in self.sources.items())
+            self._send(row, DeleteObject(row.attempt.id, row.key, row.known.etag), self.keys.queue.pick())
 
     def _start_upload(self, row: KeyRow, file_id: int, body: FileBody, action: Action, now: float) -> None:
         missing = self.state.missing_blocks(file_id, body)
@@ -216,7 +132,7 @@ class Reconciler:
                 where = ", ".join("n" + node[:6] for node in nodes) or "nodes that are gone"
                 row.last_error = f"{len(missing)} of {len(body.blocks)} blocks have no live copy (last on {where})"
             row.next_at = now + 1.0
-            self.schedule(row, now)
+            self.keys.schedule(row, now)
             return
         near = self._nodes_of(file_id, body)
         if action is Action.PUT:
@@ -225,11 +141,11 @@ class Reconciler:
             sources = tuple(self._source(block) for block in self.state.block_ids(file_id, body))
             condition = keyrows.condition_of(row)
             put = PutObject(row.attempt.id, row.key, file_id, sources, body.length, body.crc or 0, condition)
-            self._send(row, put, self.queue.pick(near=near))
+            self._send(row, put, self.keys.queue.pick(near=near))
         else:
             self._begin(row, AttemptKind.MULTIPART, file_id, now)
             assert row.attempt is not None
-            self._send(row, BeginUpload(row.attempt.id, row.key, file_id), self.queue.pick(near=near))
+            self._send(row, BeginUpload(row.attempt.id, row.key, file_id), self.keys.queue.pick(near=near))
         self.state.note(file_id, body, FileEvent.UPLOAD_STARTED, now, f"attempt {row.attempts} at {row.key}")
 
     def _begin(self, row: KeyRow, kind: AttemptKind, file_id: int | None, now: float) -> None:
@@ -241,13 +157,14 @@ class Reconciler:
         if not isinstance(order, SettleKey):
             row.attempt.persister = persister.address.incarnation
         self.in_flight[row.key] = order
+        self.keys.busy.add(row.key)
         self.state.row_changed(row)
         self._call(persister, order)
 
     def _call(self, persister: Persister, order: StoreOrder) -> None:
         persister.running += 1
         if isinstance(order, PutObject | SendPart):
-            self.queue.spend(order.length)
+            self.keys.queue.spend(order.length)
         self.state.effects.append(CallPersister(persister.address, order))
 
     def _nodes_of(self, file_id: int, body: FileBody) -> dict[str, int]:
@@ -276,20 +193,20 @@ class Reconciler:
             if not upload.sending:
                 self._give_up_upload(row, "the file was replaced or removed during its upload", now)
             return
-        while (part := upload.next_part()) is not None and self.queue.slots() > 0:
+        while (part := upload.next_part()) is not None and self.keys.queue.slots() > 0:
             near: dict[str, int] = {}
             for block in part.blocks:
                 for node in self.state.blocks.holders(block):
                     near[node] = near.get(node, 0) + body.blocks[block.index].length
-            persister = self.queue.pick(near=near)
+            persister = self.keys.queue.pick(near=near)
             sources = tuple(self._source(block) for block in part.blocks)
             crc = file_crc([body.blocks[block.index] for block in part.blocks])
             upload.take(part.part, persister.address.incarnation)
             self._call(persister, SendPart(attempt.id, key, attempt.upload_id, part.part, sources, part.length, crc))
-        if upload.complete and not upload.finishing and self.queue.slots() > 0:
+        if upload.complete and not upload.finishing and self.keys.queue.slots() > 0:
             upload.finishing = True
             self._call(
-                self.queue.pick(prefer=attempt.persister),
+                self.keys.queue.pick(prefer=attempt.persister),
                 FinishUpload(
                     attempt.id, key, upload.file_id, attempt.upload_id, upload.in_order(), body.length, body.crc or 0,
                     keyrows.condition_of(row),
@@ -299,13 +216,14 @@ class Reconciler:
     def _give_up_upload(self, row: KeyRow, reason: str, now: float) -> None:
         """Abort and ask what the key holds: the upload may have been completed by then."""
         self.uploads.pop(row.key, None)
+        self.keys.busy.discard(row.key)
         assert row.attempt is not None
         row.attempt.unsettled = True
         row.next_at = now
         if row.wanted == row.attempt.file_id:
             row.last_error = reason
         self.state.row_changed(row)
-        self.schedule(row, now)
+        self.keys.schedule(row, now)
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -326,6 +244,7 @@ class Reconciler:
         elif self.in_flight.get(row.key) != order:
             return
         self.in_flight.pop(row.key, None)
+        self.keys.busy.discard(row.key)
         if isinstance(answer, Unanswered):
             self._unanswered(row, answer.reason, now)
         elif isinstance(answer, Refused):
@@ -337,9 +256,9 @@ class Reconciler:
 
     def _pace(self, answer: StoreAnswer) -> None:
         if isinstance(answer, Refused) and answer.throttled:
-            self.queue.throttled()
+            self.keys.queue.throttled()
         elif isinstance(answer, Answered):
-            self.queue.succeeded()
+            self.keys.queue.succeeded()
 
     def _upload_begun(self, row: KeyRow, answer: Answered, now: float) -> None:
         attempt = row.attempt
@@ -355,6 +274,7 @@ class Reconciler:
         parts = keyrows.plan_parts(
             attempt.file_id, body.blocks, max(limits.part_size, limits.minimum_part), limits.maximum_parts
         )
+        self.keys.busy.add(row.key)
         self.uploads[row.key] = Upload(attempt.file_id, {p.part: p for p in parts}, [p.part for p in parts])
 
     def _part_answered(self, row: KeyRow, order: SendPart, answer: StoreAnswer, now: float) -> None:
@@ -391,13 +311,13 @@ class Reconciler:
         row.last_error = reason
         wait = keyrows.backoff_s(row.failures, limits.retry_initial_s, limits.retry_max_s, self.state.rng)
         row.next_at = now if again_at_once and row.failures <= 2 else now + wait
-        body = self._wanted(row)
+        body = self.keys.body_of(row)
         if body is not None and row.wanted is not None:
             self.state.note(row.wanted, body, FileEvent.UPLOAD_FAILED, now, reason)
             if row.failures == 1 or row.failures % 10 == 0:
                 self.state.event(now, "warning", "persist-failed", reason, path=self.state.path(row.wanted))
         self.state.row_changed(row)
-        self.schedule(row, now)
+        self.keys.schedule(row, now)
         if body is not None and row.wanted is not None and body.state is FileState.THROUGH:
             self.writers.failed(row.wanted, reason, definite and row.attempt is None, now)
 
@@ -410,7 +330,7 @@ class Reconciler:
         row.known = keyrows.as_known(answer.found)
         self.state.row_changed(row)
         found = answer.found
-        body = self._wanted(row)
+        body = self.keys.body_of(row)
         if body is not None and row.wanted is not None:
             problem = keyrows.disagreement(found, row.wanted, body)
             mine = found is not None and found.file_id == row.wanted
@@ -433,10 +353,10 @@ class Reconciler:
         ):
             message = f"{row.key} was changed by somebody else, so it is not deleted; `rayfs ls` shows it again"
             self.state.event(now, "warning", "foreign-object", message)
-            self._forget(row)
+            self._done(row)
             return
         row.next_at = min(row.next_at, now) if not row.failures else row.next_at
-        self.schedule(row, now)
+        self.keys.schedule(row, now)
 
     def _is_strangers(self, row: KeyRow) -> bool:
         return row.known is not None and row.known.file_id is None
@@ -449,7 +369,7 @@ class Reconciler:
             message = f"an object that RayFS did not write is at {row.key}; it is being replaced as the writer asked"
             self.state.event(now, "warning", "foreign-object", message, path=self.state.path(row.wanted or 0))
             row.next_at = now
-            self.schedule(row, now)
+            self.keys.schedule(row, now)
             return
         assert row.known is not None
         row.known = None  # keep the condition If-None-Match: it is refused until the stranger's object is gone
@@ -463,7 +383,7 @@ class Reconciler:
     def _landed(self, row: KeyRow, file_id: int, body: FileBody, stored: Stored, now: float) -> None:
         moved = body.state is FileState.PERSISTED
         body.stored = stored
-        self._forget(row)
+        self._done(row)
         self.state.counters.persisted_bytes_total += body.length
         if body.state is FileState.THROUGH:
             self.writers.stored(file_id, stored, now)
@@ -471,12 +391,11 @@ class Reconciler:
         body.dirty_since = None
         event = FileEvent.MOVED_IN_STORE if moved else FileEvent.STORED
         self.state.transition(file_id, body, event, now, f"{stored.key} etag {stored.etag}")
-        self.source_free(file_id, now)
+        self.keys.source_free(file_id, now)
 
-    def _forget(self, row: KeyRow) -> None:
-        self.state.rows.pop(row.key, None)
+    def _done(self, row: KeyRow) -> None:
         self.uploads.pop(row.key, None)
-        self.state.dropped(Table.KEY_ROWS, row.key)
+        self.keys.forget(row)
 
     # --- persisters come and go --------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from rayfs.core import paths
 from rayfs.core.batch import Batch
+from rayfs.core.keytable import KeyTable
 from rayfs.core.lifecycle import FileEvent, FileState
 from rayfs.core.model import Stored, WriteType
 from rayfs.core.operations import Published
 from rayfs.core.publication import Publication
-from rayfs.core.reconcile import Reconciler
 from rayfs.core.records import Inode, OpenFile
 from rayfs.core.state import State
 from rayfs.errors import RayFSError, UnderStoreError, UnderStoreUnavailable
@@ -22,10 +22,10 @@ from rayfs.errors import RayFSError, UnderStoreError, UnderStoreUnavailable
 class ThroughWrites:
     """Open files whose writers wait for the under store, by file id."""
 
-    def __init__(self, state: State, publication: Publication, reconciler: Reconciler) -> None:
+    def __init__(self, state: State, publication: Publication, keys: KeyTable) -> None:
         self.state = state
         self.publication = publication
-        self.reconciler = reconciler
+        self.keys = keys
         self.waiting: dict[int, tuple[Batch, int]] = {}
         self.began: dict[int, float] = {}
         self.queue: list[int] = []  # those whose key is taken by another such file
@@ -55,7 +55,7 @@ class ThroughWrites:
             return
         existing = self.state.namespace.find(opened.path)
         replaced = None if existing is None or existing.body is None else existing.body.stored
-        self.reconciler.occupy(key, opened.id, now, replaced)
+        self.keys.occupy(key, opened.id, now, replaced)
 
     def stored(self, file_id: int, stored: Stored, now: float) -> None:
         """The under store has the file: publish it and tell its writer."""
@@ -92,9 +92,9 @@ class ThroughWrites:
                 existing.body.stored = None
                 existing.body.persist_at = existing.body.dirty_since = now
                 self.state.transition(existing.id, existing.body, FileEvent.OVERWRITTEN_IN_STORE, now)
-            self.reconciler.occupy(key, existing.id, now, landed)
+            self.keys.occupy(key, existing.id, now, landed)
         elif landed is not None:
-            self.reconciler.vacate(landed.key, landed, file_id, now)
+            self.keys.vacate(landed.key, landed, file_id, now)
 
     def failed(self, file_id: int, reason: str, definite: bool, now: float) -> None:
         """A failed try: a definite one ends the write, others do when the writer's patience has ended."""
@@ -141,7 +141,7 @@ class ThroughWrites:
         self._restore(None, opened.id, self.state.namespace.find(opened.path), now)
         row = self.state.rows.get(key)
         if row is not None and row.wanted == opened.id:
-            self.reconciler.vacate(key, None, None, now)
+            self.keys.vacate(key, None, None, now)
         self._next_through(now)
 
     def _tell(self, file_id: int, answer: Published | RayFSError) -> None:

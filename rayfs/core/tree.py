@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rayfs.core import paths
 from rayfs.core.effects import MetadataNeeded
+from rayfs.core.keytable import KeyTable
 from rayfs.core.lifecycle import FileEvent, FileState
 from rayfs.core.model import BlockId, Stored, WriteOptions, WriteType
 from rayfs.core.operations import (
@@ -26,7 +27,6 @@ from rayfs.core.operations import (
 )
 from rayfs.core.orders import StoreEntry
 from rayfs.core.publication import Publication
-from rayfs.core.reconcile import Reconciler
 from rayfs.core.records import ROOT_ID, FileBody, Inode, PathRecord, Table
 from rayfs.core.state import State
 from rayfs.errors import (
@@ -44,10 +44,10 @@ from rayfs.errors import (
 class Tree:
     """Operations on paths. Needs publication to unlink files and the reconciler to tell it which keys changed."""
 
-    def __init__(self, state: State, publication: Publication, reconciler: Reconciler) -> None:
+    def __init__(self, state: State, publication: Publication, keys: KeyTable) -> None:
         self.state = state
         self.publication = publication
-        self.reconciler = reconciler
+        self.keys = keys
 
     # --- finding -----------------------------------------------------------------------------------------------------
 
@@ -226,12 +226,12 @@ class Tree:
         self.state.transition(inode.id, body, FileEvent.RENAMED, now, f"from {old}")
         old_key, new_key = paths.key_of(old), paths.key_of(new)
         stored = body.stored
-        self.reconciler.moved(inode.id, stored, new_key, now)
-        self.reconciler.vacate(old_key, stored, inode.id, now)
+        self.keys.moved(inode.id, stored, new_key, now)
+        self.keys.vacate(old_key, stored, inode.id, now)
         if body.state in (FileState.DIRTY, FileState.PERSISTED):
-            self.reconciler.occupy(new_key, inode.id, now, replaced)
+            self.keys.occupy(new_key, inode.id, now, replaced)
         elif replaced is not None:
-            self.reconciler.vacate(new_key, replaced, None, now)
+            self.keys.vacate(new_key, replaced, None, now)
 
     def remove(self, operation: Remove, now: float) -> None:
         """Delete a file or a tree; the under store follows."""
@@ -276,10 +276,10 @@ class Tree:
                 body.dirty_since = now
             self.state.transition(inode.id, body, FileEvent.ASK_PERSIST, now)
             key = paths.key_of(self.state.namespace.path_of(inode))
-            row = self.reconciler.occupy(key, inode.id, now) if first else self.state.rows.get(key)
+            row = self.keys.occupy(key, inode.id, now) if first else self.state.rows.get(key)
             if row is not None and not first:
                 row.next_at = now
-                self.reconciler.schedule(row, now)
+                self.keys.schedule(row, now)
         return asked
 
     def free(self, operation: Free, now: float) -> int:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from steps import noise
 
-from rayfs.actors import launch
+from rayfs.actors import launch, ownership
 from rayfs.config import Settings
 from rayfs.errors import ClusterUnreachable, InvalidArgument, RequestRefused
 
@@ -46,12 +46,12 @@ def test_a_running_cluster_is_not_started_with_another_store(cluster: LocalClust
 def test_a_prefix_that_another_cluster_owns_is_refused(cluster: LocalCluster, store: Store) -> None:
     properties = cluster.settings.cluster()
 
-    refused = launch.claim_prefix(cluster.under_store, properties, "another-cluster")
+    refused = ownership.claim_prefix(cluster.under_store, properties, "another-cluster")
 
     owner = store.read("/" + launch.OWNER_KEY).decode()
     assert isinstance(refused, RequestRefused)
     assert owner in str(refused)
-    assert launch.claim_prefix(cluster.under_store, properties, owner) is None
+    assert ownership.claim_prefix(cluster.under_store, properties, owner) is None
 
 
 def test_a_start_without_an_under_store_says_how_to_give_one() -> None:

@@ -290,13 +290,13 @@ def test_a_throttled_store_lowers_everybodys_rate_and_the_rate_recovers() -> Non
     world.store_fault = lambda _: Refused("503 SlowDown", throttled=True)
     for number in range(20):
         world.write(f"/{number}", b"x")
-    assert world.core.reconciler.queue.window < 2
+    assert world.core.keys.queue.window < 2
     world.store_fault = lambda _: None
     world.pass_time(120)
     for number in range(100):
         world.write(f"/more{number}", b"x")
     world.pass_time(60)
-    assert world.core.reconciler.queue.window > 4
+    assert world.core.keys.queue.window > 4
     assert len(world.objects) == 120
 
 
