@@ -1,7 +1,8 @@
-"""The disk under the metastore fills up: one sentence, nothing acknowledged, and it goes on when there is room again."""
+"""The disk under the metastore fills up: one sentence, nothing acknowledged, and it goes on when there is room."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clusters import Clusters
+
+    from rayfs.client import RayFileSystem
 
 DISK_BYTES = 4 << 20
 
@@ -31,6 +34,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+def fill(file: Path) -> None:
+    """Write until the disk takes no more."""
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 4096)
+
+
+def write_many(fs: RayFileSystem) -> None:
+    """More small files than the metastore finds room for."""
+    for number in range(1000):
+        fs.pipe_file(f"/{number}", b"x" * 1000)
+
+
 def test_a_full_disk_under_the_metastore_is_said_and_writes_go_on_when_there_is_room(
     clusters: Clusters, small_disk: Path
 ) -> None:
@@ -38,13 +54,9 @@ def test_a_full_disk_under_the_metastore_is_said_and_writes_go_on_when_there_is_
     try:
         cluster.fs.pipe_file("/before", b"x")
         filler = small_disk / "filler"
-        with filler.open("wb") as file, pytest.raises(OSError, match="space"):
-            while True:
-                file.write(b"x" * 4096)
-                file.flush()
+        fill(filler)
         with pytest.raises(NoSpace, match="free space on its disk"):
-            for number in range(1000):
-                cluster.fs.pipe_file(f"/{number}", b"x" * 1000)
+            write_many(cluster.fs)
         filler.unlink()
 
         def writes() -> bool:
