@@ -188,9 +188,16 @@ class Master:
                 self._spawn(self._call_persister(effect))
 
     def _spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._said(work))
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
+
+    async def _said(self, work: Any) -> None:
+        """An effect whose answer the core could not take is in the log; the core's own timers take it up again."""
+        try:
+            await work
+        except Exception:
+            logger.exception("the answer to an effect could not be taken")
 
     async def _call_worker(self, call: CallWorker) -> None:
         receipts, died = await self._calls.worker(call)
