@@ -329,7 +329,7 @@ def test_a_live_cluster_fills_every_field_that_the_simulated_one_fills(cluster, 
         others = [index for index in cluster.nodes if index != 0]
         for index in others:
             cluster.pause_worker(index)
-        _until(lambda: any(node.last_copies for node in taken[-1].nodes))
+        _until(lambda: any(row.live for row in taken[-1].replication))
         for index in others:
             cluster.resume_worker(index)
         _until(lambda: taken[-1].totals.nodes.live == 4 and not taken[-1].replication)
