@@ -13,6 +13,12 @@ from collections.abc import Mapping
 from rayfs.core.state import Limits, Persister
 
 WINDOW_MIN = 1.0
+WINDOW_START = 2.0
+"""Requests per persister before anything is known of the store: 16 parts of 64 MiB at once make SeaweedFS close
+connections, and answers widen the window within seconds."""
+
+CUT_PAUSE_S = 1.0
+"""Requests that were under way together fail together; they are one sign of congestion, not many."""
 
 Risk = tuple[int, int, float]
 """0 for a writer that waits else 1, live copies of the scarcest block, waiting since (seconds since the epoch)."""
@@ -26,9 +32,11 @@ class PersistQueue:
     def __init__(self, limits: Limits, persisters: Mapping[str, Persister]) -> None:
         self.limits = limits
         self.persisters = persisters
-        self.window = float(limits.persist_concurrency)
+        self.window = min(WINDOW_START, float(limits.persist_concurrency))
         self._allowance = limits.persist_bytes_per_s or 0.0
         self._refilled = 0.0
+        self._now = 0.0
+        self._cut = -CUT_PAUSE_S
         self._later: list[tuple[float, str]] = []
         self._ready: list[tuple[Risk, str]] = []
         self._queued: set[str] = set()
@@ -58,6 +66,7 @@ class PersistQueue:
 
     def refill(self, now: float) -> None:
         """Time has passed: the bandwidth limit allows more, at most one second's worth at once (a token bucket)."""
+        self._now = now
         rate = self.limits.persist_bytes_per_s
         if rate is not None:
             self._allowance = min(rate, self._allowance + rate * max(0.0, now - self._refilled))
@@ -77,8 +86,10 @@ class PersistQueue:
         return min(free, allowed)
 
     def throttled(self) -> None:
-        """The store asked to slow down."""
-        self.window = max(WINDOW_MIN, self.window / 2)
+        """The store asked to slow down, or did not answer."""
+        if self._now - self._cut >= CUT_PAUSE_S:
+            self._cut = self._now
+            self.window = max(WINDOW_MIN, self.window / 2)
 
     def succeeded(self) -> None:
         """The store did what was asked."""

@@ -255,8 +255,8 @@ class Reconciler:
             self._settled(row, order, answer, now)
 
     def _pace(self, answer: StoreAnswer) -> None:
-        if isinstance(answer, Refused) and answer.throttled:
-            self.keys.queue.throttled()
+        if isinstance(answer, Unanswered) or (isinstance(answer, Refused) and answer.throttled):
+            self.keys.queue.throttled()  # many stores that are too busy close connections and never say SlowDown
         elif isinstance(answer, Answered):
             self.keys.queue.succeeded()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rayfs.core.keyrows import PlannedPart
 from rayfs.core.orders import SentPart
 
-PART_TRIES = 5
+PART_TRIES = 10
 """Tries of one part before the whole upload is given up and begun anew."""
 
 
