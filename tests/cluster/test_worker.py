@@ -15,6 +15,7 @@ from rayfs.actors import launch
 from rayfs.actors.local import LocalNodes
 from rayfs.actors.names import worker_name
 from rayfs.core.checksum import block_crc, sum_block
+from rayfs.core.holdings import OPEN_SHARE
 from rayfs.core.model import NAMESPACE, BlockId, BlockSum, WorkerAddress
 from rayfs.core.operations import Receipt, StoreBlock
 from rayfs.core.orders import CopyBlock, DropReplica, PutSealed, SealBlock
@@ -217,7 +218,7 @@ def test_a_full_worker_refuses_and_has_room_again_after_a_drop(workers: Workers,
     while isinstance(receipt := workers.store(0, BlockId(next(FILE_IDS), 0), body), Receipt):
         kept.append(receipt)
     assert isinstance(receipt, NoSpace)
-    assert len(kept) == SHARE_BYTES // 2 // (4 << 20)  # open files have half of the share
+    assert len(kept) == int(SHARE_BYTES * OPEN_SHARE) // (4 << 20)
     drop = DropReplica(kept[0].block, kept[0].replica)
     assert workers.ask(0, "drop", EPOCH, (drop,)) is None
     assert isinstance(workers.store(0, BlockId(next(FILE_IDS), 0), body), Receipt)
