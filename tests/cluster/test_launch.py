@@ -48,7 +48,7 @@ def test_a_prefix_that_another_cluster_owns_is_refused(cluster: LocalCluster, st
 
     refused = ownership.claim_prefix(cluster.under_store, properties, "another-cluster")
 
-    owner = store.read("/" + launch.OWNER_KEY).decode()
+    owner = store.read("/" + ownership.OWNER_KEY).decode()
     assert isinstance(refused, RequestRefused)
     assert owner in str(refused)
     assert ownership.claim_prefix(cluster.under_store, properties, owner) is None
