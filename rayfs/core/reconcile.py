@@ -178,7 +178,7 @@ class Reconciler:
         body = self.state.body(block.file_id)
         assert body is not None
         record = body.blocks[block.index]
-        holders = self.state.addresses(self.state.blocks.holders(block))
+        holders = self.state.addresses(self.state.trusted(self.state.blocks.holders(block)))
         return SourceBlock(block, record.length, record.crc, holders)
 
     # --- multipart ---------------------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ class Replication:
         body = self.state.body(block.file_id)
         if need is None or body is None:
             return
-        holders = self.state.blocks.holders(block)
+        holders = self.state.trusted(self.state.blocks.holders(block))
         under_way = [target for repaired, target in self.repairs if repaired == block]
         lacking = need.least - len(holders) - len(under_way)
         per_node = self.state.limits.repairs_per_node

@@ -328,6 +328,10 @@ class State:
             if node.worker is not None and not node.suspect and not node.draining
         ]
 
+    def trusted(self, node_ids: list[str]) -> list[str]:
+        """Nodes in the order in which to ask them: one that is silent may be dead, and waiting for it costs seconds."""
+        return sorted(node_ids, key=lambda node_id: self.nodes[node_id].suspect)
+
     def worker(self, node_id: str) -> WorkerAddress | None:
         """The live worker of a node."""
         node = self.nodes.get(node_id)

@@ -129,7 +129,7 @@ class Views:
             length=body.length,
             block_size=body.options.block_size,
             blocks=tuple(
-                ReadBlock(i, b, self.state.addresses(self.state.blocks.holders(i)))
+                ReadBlock(i, b, self.state.addresses(self.state.trusted(self.state.blocks.holders(i))))
                 for i, b in zip(ids, body.blocks, strict=True)
             ),
             stored=body.stored if body.state is FileState.PERSISTED else None,

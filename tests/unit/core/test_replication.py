@@ -8,7 +8,7 @@ from core_world import MIB, World
 from rayfs.core.effects import CallWorker
 from rayfs.core.model import FileStatus, PersistenceState
 from rayfs.core.operations import GetStatus, Published, SetReplication
-from rayfs.core.orders import DropReplica, Unanswered
+from rayfs.core.orders import CopyBlock, DropReplica, Unanswered
 
 
 def shut(world: World) -> None:
@@ -129,3 +129,23 @@ def test_blocks_that_no_file_has_are_removed_after_a_grace_period() -> None:
     assert stray.held
     world.pass_time(60)
     assert not stray.held
+
+
+def test_a_repair_copies_from_a_node_that_answers_and_not_from_a_silent_one() -> None:
+    world = World(nodes=6)
+    shut(world)
+    file_id = written(world)
+    dead, silent, _ = sorted(world.holders(file_id))
+    until = world.now + 4
+    while world.now < until:  # silent for longer than a heartbeat may be late, but not yet given up
+        world.now += 0.5
+        for node, worker in world.workers.items():
+            if node != silent:
+                world.report(worker)
+        world.core.tick(world.now)
+    world.kill(dead)
+    world.core.tick(world.now)
+    world.commit()
+    copies = [o for e in world.pending if isinstance(e, CallWorker) for o in e.orders if isinstance(o, CopyBlock)]
+    assert copies
+    assert {order.source.node_id for order in copies}.isdisjoint({dead, silent})
