@@ -192,8 +192,9 @@ class Picture:
         if self.state.in_grace(now):
             found.append(("degraded", "the master has restarted and waits for workers to register"))
         if totals.dirty_files or totals.pending_changes:
-            dirty, changes = some(totals.dirty_files, "dirty file"), some(totals.pending_changes, "change")
-            found.append(("persisting", f"{dirty} and {changes} to be persisted"))
+            owed = [(totals.dirty_files, "dirty file"), (totals.pending_changes, "change")]
+            parts = [some(number, noun) for number, noun in owed if number]
+            found.append(("persisting", f"{' and '.join(parts)} to be persisted"))
         return (found[0][0], tuple(reason for _, reason in found)) if found else ("safe", ())
 
     # --- lists -------------------------------------------------------------------------------------------------------
