@@ -12,7 +12,7 @@ _RANDOM_ID = re.compile(r"terminal-\d+")
 def screen_text(app: ConsoleApp) -> str:
     """The lines on the screen, without trailing blanks."""
     # Textual offers the screen only as SVG; the compositor's strips are what it makes that from.
-    strips = app.screen._compositor.render_strips()  # noqa: SLF001
+    strips = app.screen._compositor.render_strips()  # noqa: SLF001 - Textual offers no public way to the drawn lines
     return "\n".join(strip.text.rstrip() for strip in strips) + "\n"
 
 

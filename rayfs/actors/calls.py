@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from rayfs.core.effects import CallPersister, CallWorker
 from rayfs.core.model import NAMESPACE, PersisterAddress
@@ -79,9 +79,9 @@ class Calls:
             handle = await self.handle(name)
             async with asyncio.timeout(STORE_S):
                 return await handle.perform.remote(self._epoch, call.order), None
-        except (RayActorError, ValueError) as problem:
+        except (ActorDiedError, ValueError) as problem:
             self._handles.pop(name, None)
-            died = None if type(problem) is RayActorError else f"the persister died ({type(problem).__name__})"
+            died = f"the persister died ({type(problem).__name__})"
             return Unanswered(f"the persister on n{call.persister.node_id[:6]} died during the request"), died
         except (RayError, TimeoutError) as problem:
             return Unanswered(

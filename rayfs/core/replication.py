@@ -241,8 +241,8 @@ class Replication:
                 continue
             held = self.state.blocks.replicas[block]
             holders = self.state.blocks.holders(block)
-            if any((block, node) in self.dropping for node in holders):
-                continue
+            if any((block, node) in self.dropping or self.state.nodes[node].suspect for node in holders):
+                continue  # a silent holder may be dead: dropping another one could be dropping the last good copy
             fullest = sorted(holders, key=self._fullness, reverse=True)
             for node in fullest[: len(holders) - need.most]:
                 self.dropping.add((block, node))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from core_world import MIB, World
 
+from rayfs.core.blockmap import Replica
 from rayfs.core.effects import CallWorker
-from rayfs.core.model import FileStatus, PersistenceState
+from rayfs.core.model import BlockId, FileStatus, PersistenceState
 from rayfs.core.operations import GetStatus, Published, SetReplication
 from rayfs.core.orders import CopyBlock, DropReplica, Unanswered
 
@@ -124,7 +125,7 @@ def test_a_late_drop_does_not_hit_a_repaired_copy() -> None:
 def test_blocks_that_no_file_has_are_removed_after_a_grace_period() -> None:
     world = World()
     stray = world.workers["node1"]
-    stray.put(next(iter([__import__("rayfs.core.model", fromlist=["BlockId"]).BlockId(999, 0)])), b"stray")
+    stray.put(BlockId(999, 0), b"stray")
     world.pass_time(30)
     assert stray.held
     world.pass_time(60)
@@ -149,3 +150,27 @@ def test_a_repair_copies_from_a_node_that_answers_and_not_from_a_silent_one() ->
     copies = [o for e in world.pending if isinstance(e, CallWorker) for o in e.orders if isinstance(o, CopyBlock)]
     assert copies
     assert {order.source.node_id for order in copies}.isdisjoint({dead, silent})
+
+
+def test_nothing_is_trimmed_while_a_holder_is_silent() -> None:
+    world = World(nodes=4)
+    shut(world)
+    file_id = written(world, durable=1)
+    (holder,) = world.holders(file_id, 0)
+    body = world.workers[holder].held[BlockId(file_id, 0)][1]
+    extra = next(node for node in world.workers if node != holder)
+    for _ in range(8):  # the extra copy shows up when its node is already late
+        world.now += 0.5
+        for node, worker in world.workers.items():
+            if node != extra:
+                world.report(worker)
+        world.core.tick(world.now)
+        world.run()
+    world.workers[extra].put(BlockId(file_id, 0), body)
+    world.core.state.blocks.add(BlockId(file_id, 0), extra, Replica(1, "life"))
+    assert world.core.state.nodes[extra].suspect
+    world.core.tick(world.now)
+    world.run()
+    assert holder in world.holders(file_id, 0)
+    world.pass_time(3)
+    assert len(world.holders(file_id, 0)) == 1
